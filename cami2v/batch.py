@@ -62,8 +62,8 @@ class RawClip:
     height: int
     width: int
     pixel_aspect: float
-    """Width over height of a stored pixel: 0.844 where a 16:9 frame was squashed to 3:2 has become wider than tall
-    again only after stretching the width by 1 / pixel_aspect."""
+    """Width over height of a stored pixel; 1.185 where a 16:9 frame was squashed to 3:2. A frame stretched to
+    `width * pixel_aspect` columns has square pixels."""
     frames_per_second: float
     """Of the source video."""
     world_to_camera: Float64[np.ndarray, "frames 3 4"]
