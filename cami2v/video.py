@@ -1,0 +1,226 @@
+"""Reading and writing of video files: the one place that talks to decord and FFmpeg (through PyAV)."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import SupportsFloat
+
+import av
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+logger = logging.getLogger(__name__)
+
+Frame = UInt8[np.ndarray, "height width 3"]
+Frames = UInt8[np.ndarray, "frames height width 3"]
+
+_CHUNK_FRAMES = 32  # bounds the memory of a long clip: 32 frames of 720p are 88 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a video file says about itself; sizes are those of the frames `read_frames` returns (rotation applied)."""
+
+    frames: int
+    height: int
+    width: int
+    frames_per_second: float
+    rotation_degrees: int
+    """Clockwise turn that the file asks of a player; 0, 90, 180 or 270."""
+    pixel_aspect: float
+    """Width over height of a pixel by the file's own flag; 1 where it says nothing."""
+    timestamps_seconds: Float64[np.ndarray, " frames"]
+    """Presentation times in display order, relative to the start of the file."""
+
+
+def probe(video: Path | str | bytes) -> VideoInfo:
+    """Read size, rate and frame times of a video without decoding more than its first frame.
+
+    Raises ValueError for a missing, empty or unreadable file.
+    """
+    name = _existing(video)
+    try:
+        with av.open(_source(video)) as container:
+            stream = _video_stream(container, name)
+            packets = [p for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+            if not packets:
+                raise ValueError(f"{name}: the video stream has no frames; the file is empty or was cut off")
+            start = Fraction(container.start_time or 0, av.time_base)
+            times = sorted(float(packet.pts * packet.time_base - start) for packet in packets)
+            container.seek(0)
+            first = next(container.decode(stream))
+            rate = stream.average_rate or stream.guessed_rate
+    except (av.FFmpegError, StopIteration) as error:
+        raise ValueError(f"{name}: not a readable video ({_reason(error)})") from error
+    rotation = -first.rotation % 360
+    turned = rotation in (90, 270)
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return VideoInfo(
+        frames=len(times),
+        height=first.width if turned else first.height,
+        width=first.height if turned else first.width,
+        frames_per_second=float(rate) if rate else float(len(times) / max(times[-1], 1e-9)),
+        rotation_degrees=rotation,
+        pixel_aspect=1 / aspect if turned else aspect,
+        timestamps_seconds=np.asarray(times, dtype=np.float64),
+    )
+
+
+def read_frames(video: Path | str | bytes, indices: Sequence[int] | None = None) -> Frames:
+    """Decode the frames with the given numbers (display order, repeats allowed), or all of them.
+
+    Raises ValueError for a missing or unreadable file and for numbers the video does not have.
+    """
+    return np.concatenate(list(read_chunks(video, indices)))
+
+
+def read_chunks(video: Path | str | bytes, indices: Sequence[int] | None = None) -> Iterator[Frames]:
+    """Decode like `read_frames`, a bounded number of frames at a time."""
+    name = _existing(video)
+    try:
+        chunks = _decord_chunks(video, indices, name)
+        first = next(chunks)
+    except _DecordFailed as failure:
+        logger.warning("%s: decord cannot read it (%s); reading with PyAV", name, failure)
+        yield from _pyav_chunks(video, indices, name)
+        return
+    yield first
+    try:
+        yield from chunks
+    except _DecordFailed as failure:
+        raise ValueError(f"{name}: decoding failed midway ({failure}); the file is damaged") from failure
+
+
+def encode_mp4(
+    frames: Iterable[Frame], *, fps: SupportsFloat, crf: int = 16, gop: int = 8, fast_decode: bool = False
+) -> bytes:
+    """Encode RGB frames as H.264 (yuv420p, no B-frames, a key frame every `gop` frames).
+
+    One encoder thread: the bytes then depend on the input only, not on the machine's core count. Raises ValueError
+    for no frames, an odd height or width (yuv420p halves both) or frames of different sizes.
+    """
+    options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", "bf": "0"}
+    if fast_decode:
+        options["tune"] = "fastdecode"
+    buffer = io.BytesIO()
+    size: tuple[int, ...] | None = None
+    with av.open(buffer, "w", format="mp4") as container:
+        for number, frame in enumerate(frames):
+            if size is None:
+                size = frame.shape
+                _check_encodable(*frame.shape[:2])
+                stream = container.add_stream(
+                    "libx264", rate=Fraction(float(fps)).limit_denominator(1001), options=options
+                )
+                stream.height, stream.width, stream.pix_fmt = size[0], size[1], "yuv420p"
+                stream.codec_context.thread_count = 1
+            elif frame.shape != size:
+                raise ValueError(f"frame {number} is {frame.shape[:2]}, earlier ones {size[:2]}: give one size")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        if size is None:
+            raise ValueError("no frames to write; a video needs at least one")
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def write_mp4(
+    path: Path | str, frames: Frames, fps: SupportsFloat, *, crf: int = 16, gop: int = 8, fast_decode: bool = False
+) -> None:
+    """Write RGB frames as an H.264 mp4 (see `encode_mp4`); the file appears complete or not at all."""
+    data = encode_mp4(frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+class _DecordFailed(Exception):
+    """decord is missing or gave up; the message says why."""
+
+
+def _decord_chunks(video: Path | str | bytes, indices: Sequence[int] | None, name: str) -> Iterator[Frames]:
+    try:
+        # Imported here: there is no decord wheel for some platforms, and PyAV then reads everything.
+        import decord
+        from decord import DECORDError
+    except ImportError as error:
+        raise _DecordFailed(f"decord cannot be imported: {error}") from error
+    try:
+        reader = decord.VideoReader(_source(video), ctx=decord.cpu(0), num_threads=1)
+        count = len(reader)
+    except (DECORDError, RuntimeError) as error:
+        raise _DecordFailed(_reason(error)) from error
+    wanted = range(count) if indices is None else _checked_indices(indices, count, name)
+    for start in range(0, len(wanted), _CHUNK_FRAMES):
+        try:
+            yield reader.get_batch(list(wanted[start : start + _CHUNK_FRAMES])).asnumpy()
+        except (DECORDError, RuntimeError) as error:
+            raise _DecordFailed(_reason(error)) from error
+
+
+def _pyav_chunks(video: Path | str | bytes, indices: Sequence[int] | None, name: str) -> Iterator[Frames]:
+    count = probe(video).frames
+    wanted = list(range(count)) if indices is None else _checked_indices(indices, count, name)
+    needed, last = set(wanted), max(wanted)
+    decoded: dict[int, np.ndarray] = {}
+    try:
+        with av.open(_source(video)) as container:
+            for number, frame in enumerate(container.decode(_video_stream(container, name))):
+                if number in needed:
+                    # The file's rotation is counter-clockwise in FFmpeg's sign, like np.rot90's.
+                    decoded[number] = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                if number == last:
+                    break
+    except av.FFmpegError as error:
+        raise ValueError(f"{name}: not a readable video ({_reason(error)})") from error
+    if missing := sorted(needed - decoded.keys()):
+        raise ValueError(f"{name}: {len(missing)} of {count} frames do not decode (first {missing[0]}); it is damaged")
+    for start in range(0, len(wanted), _CHUNK_FRAMES):
+        yield np.stack([decoded[number] for number in wanted[start : start + _CHUNK_FRAMES]])
+
+
+def _existing(video: Path | str | bytes) -> str:
+    if isinstance(video, bytes):
+        return f"video of {len(video)} bytes in memory"
+    if not Path(video).is_file():
+        raise ValueError(f"{video}: no such video file")
+    return str(video)
+
+
+def _source(video: Path | str | bytes) -> io.BytesIO | str:
+    return io.BytesIO(video) if isinstance(video, bytes) else str(video)
+
+
+def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
+    if not container.streams.video:
+        raise ValueError(f"{name}: has no video stream")
+    return container.streams.video[0]
+
+
+def _checked_indices(indices: Sequence[int], count: int, name: str) -> list[int]:
+    if not indices:
+        raise ValueError(f"{name}: no frames asked for; give at least one frame number")
+    wrong = [index for index in indices if not 0 <= index < count]
+    if wrong:
+        raise ValueError(f"{name}: frame {wrong[0]} asked for, but the video has frames 0 to {count - 1}")
+    return [int(index) for index in indices]
+
+
+def _check_encodable(height: int, width: int) -> None:
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"frames of {height}x{width} (height x width) cannot be written as yuv420p mp4: "
+            "both must be even; crop or resize by one pixel"
+        )
+
+
+def _reason(error: Exception) -> str:
+    # decord quotes the whole input, binary included, and appends a C++ stack trace.
+    first_line = str(error).split("\n", 1)[0]
+    return first_line[:200] if first_line.isprintable() else type(error).__name__

@@ -1,0 +1,115 @@
+"""Video files: round trips, agreement of both decoders, clear errors."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cami2v import video
+
+
+def moving_pattern(frames: int = 12, height: int = 48, width: int = 64) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    rows = []
+    for t in range(frames):
+        phase = (x + 3 * t) / 9.0
+        rows.append(np.stack([127 + 90 * np.sin(phase), 127 + 80 * np.cos(y / 7.0), np.full_like(phase, 10 * t)], -1))
+    return np.asarray(rows).astype(np.uint8)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
+
+
+def turn(data: bytes, matrix: tuple[int, ...]) -> bytes:
+    """Write another display matrix into the mp4's track header."""
+    offset = data.index(b"tkhd") + 44
+    return data[:offset] + struct.pack(">9i", *matrix) + data[offset + 36 :]
+
+
+def pyav_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise video._DecordFailed("switched off by the test")
+
+    monkeypatch.setattr(video, "_decord_chunks", fail)
+
+
+def test_round_trip_keeps_frames_rate_and_order(tmp_path: Path) -> None:
+    frames = moving_pattern()
+    video.write_mp4(tmp_path / "a.mp4", frames, 29.97, crf=8)
+    info = video.probe(tmp_path / "a.mp4")
+    assert (info.frames, info.height, info.width) == (12, 48, 64)
+    assert info.frames_per_second == pytest.approx(29.97, rel=1e-4)
+    np.testing.assert_allclose(info.timestamps_seconds, np.arange(12) / 29.97, atol=1e-3)
+    assert (info.rotation_degrees, info.pixel_aspect) == (0, 1.0)
+    assert psnr(video.read_frames(tmp_path / "a.mp4"), frames) > 33
+    picked = video.read_frames(tmp_path / "a.mp4", [7, 2, 2])
+    np.testing.assert_array_equal(picked, video.read_frames(tmp_path / "a.mp4")[[7, 2, 2]])
+
+
+def test_both_decoders_agree_from_bytes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    data = video.encode_mp4(moving_pattern(), fps=8, fast_decode=True)
+    with_decord = video.read_frames(data, [0, 5, 11])
+    pyav_only(monkeypatch)
+    np.testing.assert_array_equal(video.read_frames(data, [0, 5, 11]), with_decord)
+    assert "reading with PyAV" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (0, 65536, 0, -65536, 0, 0, 48 * 65536, 0, 0x40000000),
+        (0, -65536, 0, 65536, 0, 0, 0, 64 * 65536, 0x40000000),
+        (-65536, 0, 0, 0, -65536, 0, 64 * 65536, 48 * 65536, 0x40000000),
+    ],
+)
+def test_rotation_is_applied_alike_by_both_decoders(matrix: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = turn(video.encode_mp4(moving_pattern(), fps=8), matrix)
+    info = video.probe(data)
+    upright = video.read_frames(data, [3])
+    assert info.rotation_degrees in (90, 180, 270)
+    assert upright.shape[1:3] == (info.height, info.width)
+    pyav_only(monkeypatch)
+    assert psnr(video.read_frames(data, [3]), upright) > 30
+
+
+def test_encoding_is_reproducible_and_fast_decode_is_honoured() -> None:
+    frames = moving_pattern()
+    assert video.encode_mp4(frames, fps=8) == video.encode_mp4(frames, fps=8)
+    assert video.encode_mp4(frames, fps=8, fast_decode=True) != video.encode_mp4(frames, fps=8)
+
+
+def test_key_frame_every_gop_and_no_reordering(tmp_path: Path) -> None:
+    video.write_mp4(tmp_path / "a.mp4", moving_pattern(), 8, gop=4)
+    with video.av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [0, 4, 8]
+    assert all(packet.pts == packet.dts for packet in packets)
+
+
+def test_long_videos_are_read_in_chunks() -> None:
+    frames = np.zeros((70, 16, 16, 3), np.uint8)
+    chunks = list(video.read_chunks(video.encode_mp4(frames, fps=30)))
+    assert [len(chunk) for chunk in chunks] == [32, 32, 6]
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
+    frames = moving_pattern()
+    with pytest.raises(ValueError, match=r"33x64 .*must be even"):
+        video.write_mp4(tmp_path / "odd.mp4", frames[:, :33], 8)
+    with pytest.raises(ValueError, match="at least one"):
+        video.write_mp4(tmp_path / "none.mp4", frames[:0], 8)
+    assert list(tmp_path.iterdir()) == []
+    for read in (video.probe, video.read_frames):
+        with pytest.raises(ValueError, match="nowhere.mp4: no such video file"):
+            read(tmp_path / "nowhere.mp4")
+        for data in (b"", b"not a video" * 100, video.encode_mp4(frames, fps=8)[:600]):
+            with pytest.raises(ValueError, match="not a readable video"):
+                read(data)
+    with pytest.raises(ValueError, match="frame 12 asked for, but the video has frames 0 to 11"):
+        video.read_frames(video.encode_mp4(frames, fps=8), [12])
+    with pytest.raises(ValueError, match="at least one frame number"):
+        video.read_frames(video.encode_mp4(frames, fps=8), [])
