@@ -1,0 +1,210 @@
+"""Between the command line and plain Python: the only module that looks inside a DictConfig.
+
+`entry` turns a `run(config)` into a command, `instantiate_part` builds what a `_target_` node describes, `settings`
+fills a dataclass. All three refuse unknown keys and wrong types with one line that names the full key.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from launch import signature
+from launch.errors import USER_ERRORS, explain, fail
+
+Settings = TypeVar("Settings")
+Run = Callable[[DictConfig], None]
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def conf_folder() -> Path:
+    """Return the folder of YAML files: beside this module in a wheel, at the root of a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if folder.is_dir():
+            return folder
+    raise ValueError(f"no conf folder beside {here}: the installation is incomplete, install cami2v again")
+
+
+def entry(config_name: str) -> Callable[[Run], Callable[[], None]]:
+    """Turn `run(config)` into the `main()` of a command that Hydra configures from conf/<config_name>.yaml.
+
+    What a user got wrong ends with one line on stderr and exit code 2; other exceptions keep their traceback.
+    """
+
+    def decorate(run: Run) -> Callable[[], None]:
+        def main() -> None:
+            overrides: list[str] = []
+            task = _task(run, os.environ.get(_FULL_ERROR))
+            try:
+                overrides = expand_shorthands(sys.argv[1:])
+                application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)
+                with _arguments(overrides), _environment(_FULL_ERROR, "1"):
+                    application(task)()
+            except USER_ERRORS as error:
+                fail(error, overrides)
+
+        return functools.update_wrapper(main, run, assigned=("__module__", "__doc__"), updated=())
+
+    return decorate
+
+
+def _task(run: Run, full_error: str | None) -> Run:
+    """Wrap `run` so that its user errors end a single run at once, and a sweep only after its other jobs."""
+
+    @functools.wraps(run)
+    def task(config: DictConfig) -> None:
+        try:
+            with _environment(_FULL_ERROR, full_error):
+                run(config)
+        except USER_ERRORS as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            fail(error)
+
+    return task
+
+
+def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose conf/<config_name>.yaml as the command line would. Raises ValueError in one line for a wrong override."""
+    arguments = expand_shorthands(overrides)
+    try:
+        with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+            return hydra.compose(config_name=config_name, overrides=arguments)
+    except USER_ERRORS as error:
+        raise ValueError(explain(error, arguments)) from error
+
+
+def instantiate_part(node: DictConfig, key: str, **runtime: Any) -> Any:
+    """Build the part that a `_target_` node describes; `runtime` are the arguments the program adds.
+
+    Raises ValueError, before anything is built, for an unknown, missing or mistyped key anywhere below `key`.
+    """
+    return signature.build(plain(node, key), key, runtime)
+
+
+def check_part(node: DictConfig, key: str, runtime: Iterable[str] | None = ()) -> None:
+    """Raise what `instantiate_part` would raise for this node, without building it.
+
+    `runtime` names what the program will add. A required argument of a type YAML cannot hold is taken to be among it;
+    with None every absent argument is.
+    """
+    signature.check(plain(node, key), key, None if runtime is None else set(runtime))
+
+
+def part_keys(config: DictConfig) -> list[str]:
+    """List the full keys of the outermost `_target_` nodes of a config."""
+    found: list[str] = []
+
+    def walk(node: Any, key: str) -> None:
+        if isinstance(node, dict) and signature.TARGET in node:
+            found.append(key)
+        elif isinstance(node, dict):
+            for name, inner in node.items():
+                walk(inner, f"{key}.{name}" if key else str(name))
+        elif isinstance(node, list):
+            for index, inner in enumerate(node):
+                walk(inner, f"{key}[{index}]")
+
+    walk(OmegaConf.to_container(config, resolve=False), "")
+    return found
+
+
+def settings(node: DictConfig, settings_class: type[Settings], key: str) -> Settings:
+    """Fill a dataclass from a config node; calls its `validate()` if it has one.
+
+    Raises ValueError with the full key for an unknown, missing or mistyped field.
+    """
+    return signature.build_settings(settings_class, plain(node, key), key)
+
+
+def plain(node: DictConfig, key: str = "") -> dict[str, Any]:
+    """Return a config node as plain dicts and lists, interpolations resolved."""
+    if not isinstance(node, DictConfig):
+        raise ValueError(f"{key}: got {node!r}, expected a mapping of settings; choose a preset of this group")
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]  # a mapping
+    except USER_ERRORS as error:
+        raise ValueError(explain(error)) from error
+
+
+def as_yaml(config: DictConfig) -> str:
+    """Write a config as YAML, interpolations resolved."""
+    return OmegaConf.to_yaml(config, resolve=True)
+
+
+def expand_shorthands(arguments: Sequence[str]) -> list[str]:
+    """Replace `data=<folder that has manifest.json>` by `data.shards=<folder>`, documented in docs/.
+
+    Raises ValueError for a `data=` value that is neither such a folder nor a preset.
+    """
+    return [_expand_data(item, arguments) if item.startswith("data=") else item for item in arguments]
+
+
+def _expand_data(argument: str, arguments: Sequence[str]) -> str:
+    values = argument.removeprefix("data=").split(",")
+    presets = sorted(path.stem for folder in _data_folders(arguments) for path in folder.glob("*.yaml"))
+    if all(value in (*presets, "null") for value in values):
+        return argument
+    for value in values:
+        folder = Path(value.strip("'\"")).expanduser()
+        if not (folder / "manifest.json").is_file():
+            seen = "that folder has no manifest.json" if folder.is_dir() else "there is no such folder"
+            raise ValueError(
+                f"data={value}: expected a shard set (a folder with manifest.json, as `cami2v pack` writes) or one of the"
+                f" presets {', '.join(presets) or 'none'}, but {seen}"
+            )
+    return "data.shards=" + ",".join(quote(str(Path(value.strip("'\"")).expanduser())) for value in values)
+
+
+def _data_folders(arguments: Sequence[str]) -> list[Path]:
+    folders = [conf_folder()]
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folders.append(Path(value or "".join(arguments[position + 1 : position + 2])))
+    return [folder / "data" for folder in folders]
+
+
+def quote(value: str) -> str:
+    """Quote a string so that Hydra's override grammar takes it literally."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return value if all(c.isalnum() or c in "/-_.:%+@" for c in value) and value else f'"{escaped}"'
+
+
+@contextmanager
+def _arguments(overrides: Sequence[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *overrides]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    before = os.environ.get(name)
+    _set_environment(name, value)
+    try:
+        yield
+    finally:
+        _set_environment(name, before)
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
