@@ -1,0 +1,111 @@
+"""The DDIM sampler (arXiv 2010.02502)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from cami2v.diffusion.edits import NoiseSource, Step, StepEdit
+from cami2v.diffusion.guidance import Branch, Guidance
+from cami2v.diffusion.prediction import Prediction, check_prediction, predict_clean, predict_noise
+from cami2v.diffusion.schedule import NoiseSchedule
+from cami2v.diffusion.steps import StepSpacing, sampling_steps
+
+Denoiser = Callable[[Tensor, Tensor, Branch], Tensor]
+"""(noisy latents, timesteps of the batch, branch) -> prediction, of the latents' shape."""
+
+
+class DDIMSampler:
+    """Denoises from pure noise in few steps.
+
+    Args:
+        steps: evaluations of the denoiser (per guidance branch).
+        spacing: see `sampling_steps`.
+        eta: 0 is deterministic, 1 has the variance of ancestral sampling (arXiv 2010.02502, equation 16).
+        temperature: multiplies the noise added at each step.
+        guidance: how the branches combine.
+    """
+
+    def __init__(self, *, steps: int, spacing: StepSpacing, eta: float, temperature: float, guidance: Guidance) -> None:
+        self.steps = steps
+        self.spacing: StepSpacing = spacing
+        self.eta = eta
+        self.temperature = temperature
+        self.guidance = guidance
+
+    @torch.no_grad()
+    def sample(
+        self,
+        predict: Denoiser,
+        *,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+        shape: tuple[int, ...],
+        draws: NoiseSource,
+        edits: Sequence[StepEdit] = (),
+    ) -> Float[Tensor, "batch channels frames height width"]:
+        """Sample latents of `shape` (channels frames height width), one per seed of `draws`, in float32.
+
+        Every random number is drawn by name, `ddim/initial` and `ddim/<step index>/noise`, so that neither the batch
+        layout nor an added edit changes the others. Latents keep the dynamic rescale of the last visited timestep.
+
+        Raises:
+            ValueError: see `sampling_steps` and `check_prediction`.
+        """
+        check_prediction(prediction, schedule)
+        visited = sampling_steps(self.spacing, self.steps, schedule.timesteps)
+        signal_levels = schedule.alphas_cumprod.float().double()
+        latents = draws.normal("ddim/initial", shape)
+        for index in range(len(visited)):
+            position = len(visited) - 1 - index
+            timestep, next_timestep = visited[position], visited[max(position - 1, 0)]
+            step = Step(
+                index=index,
+                timestep=timestep,
+                timesteps=self._batch_of(timestep, latents),
+                schedule=schedule,
+                draws=draws,
+            )
+            for edit in edits:
+                latents = edit.before_model(latents, step)
+            output = self._guided_output(predict, latents, step)
+            clean = predict_clean(latents, output, step.timesteps, schedule=schedule, prediction=prediction)
+            noise = predict_noise(latents, output, step.timesteps, schedule=schedule, prediction=prediction)
+            next_scale = schedule.latent_scale(self._batch_of(next_timestep, latents), latents.ndim)
+            clean = clean * (next_scale / schedule.latent_scale(step.timesteps, latents.ndim))
+            for edit in edits:
+                clean = edit.after_prediction(clean, step)
+            # The last step ends at the schedule's first noise level rather than at none, as DDIM was published.
+            next_signal = signal_levels[next_timestep if position > 0 else 0]
+            latents = self._next_latents(clean, noise, signal_levels[timestep], next_signal, step)
+        for edit in edits:
+            latents = edit.finish(latents)
+        return latents
+
+    def _guided_output(self, predict: Denoiser, latents: Tensor, step: Step) -> Tensor:
+        outputs = {branch: predict(latents, step.timesteps, branch).float() for branch in self.guidance.branches}
+        return self.guidance.combine(outputs, step.timestep, step.schedule.timesteps)
+
+    def _next_latents(
+        self,
+        clean: Tensor,
+        noise: Tensor,
+        signal: Float64[Tensor, ""],
+        next_signal: Float64[Tensor, ""],
+        step: Step,
+    ) -> Tensor:
+        """Apply arXiv 2010.02502, equation 12; the predicted noise is not recomputed for an edited `clean`."""
+        sigma = self.eta * float(torch.sqrt((1 - next_signal) / (1 - signal) * (1 - signal / next_signal)))
+        direction = max(1 - float(next_signal) - sigma**2, 0.0) ** 0.5
+        latents = float(next_signal) ** 0.5 * clean + direction * noise
+        if sigma > 0 and self.temperature > 0:
+            fresh = step.draws.normal(f"ddim/{step.index}/noise", tuple(clean.shape[1:]))
+            latents = latents + sigma * self.temperature * fresh
+        return latents
+
+    @staticmethod
+    def _batch_of(timestep: int, latents: Tensor) -> Int64[Tensor, " batch"]:
+        return torch.full((latents.shape[0],), timestep, device=latents.device)

@@ -1,0 +1,46 @@
+"""Which training timesteps a sampler visits."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+StepSpacing = Literal["uniform", "uniform_trailing", "quad", "published_uniform", "published_uniform_trailing"]
+
+
+def sampling_steps(spacing: StepSpacing, steps: int, timesteps: int) -> list[int]:
+    """List the visited timesteps in ascending order (sampling runs through them in reverse).
+
+    `uniform` starts at timestep 1, `uniform_trailing` ends at the last timestep (arXiv 2305.08891, table 2), `quad`
+    is dense at low noise, where neighbours may repeat for many steps. These three return exactly `steps` entries. The
+    `published_` spacings reproduce the public CamI2V code, which returns more than asked for where `steps` does not
+    divide `timesteps`.
+
+    Raises:
+        ValueError: unknown spacing, `steps` outside 1..timesteps, or a published list that leaves the schedule.
+    """
+    if spacing not in get_args(StepSpacing):
+        raise ValueError(f"sampler.spacing is {spacing!r}; choose one of {', '.join(get_args(StepSpacing))}")
+    if not 1 <= steps <= timesteps:
+        raise ValueError(f"sampler.steps is {steps}; choose 1 to {timesteps}, the schedule's number of timesteps")
+    if spacing == "quad":
+        visited = (np.linspace(0, np.sqrt(timesteps * 0.8), steps) ** 2).astype(np.int64) + 1
+        return [int(step) for step in visited]
+    visited = np.array(_published_steps(spacing.removeprefix("published_"), steps, timesteps))
+    if not spacing.startswith("published_"):
+        visited = visited[-steps:] if spacing == "uniform_trailing" else visited[:steps]
+        # Only steps == timesteps leaves no room for the offset by one.
+        visited -= max(0, int(visited[-1]) - (timesteps - 1))
+    elif visited[0] < 0 or visited[-1] >= timesteps:
+        raise ValueError(
+            f"sampler.spacing {spacing!r} with sampler.steps={steps} visits timesteps {visited[0]}..{visited[-1]}, "
+            f"outside 0..{timesteps - 1}; use {spacing.removeprefix('published_')!r}"
+        )
+    return [int(step) for step in visited]
+
+
+def _published_steps(spacing: str, steps: int, timesteps: int) -> np.ndarray:
+    if spacing == "uniform":
+        return np.arange(0, timesteps, timesteps // steps) + 1
+    return np.flip(np.round(np.arange(timesteps, 0, -timesteps / steps)).astype(np.int64)) - 1
