@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
+
+# Not typing.Self: beartype accepts that only on classes it decorates itself, jaxtyping's hook decorates methods.
+Moved = TypeVar("Moved", bound="Movable")
 
 
 class Movable:
@@ -23,7 +26,7 @@ class Movable:
 
     __slots__ = ()
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self: Moved, device: torch.device | str, non_blocking: bool = False) -> Moved:
         """Return a copy with every tensor, nested ones included, on `device`; dtypes are untouched."""
         moved = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass

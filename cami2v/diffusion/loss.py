@@ -34,7 +34,7 @@ def weighted_loss(
 ) -> Float32[Tensor, ""]:
     """Combine the per-sample losses with a (learnable) log variance per timestep and the variational bound.
 
-    With zero log variance, `simple_weight` 1 and `vlb_weight` 0 this is the plain mean, which all published recipes use.
+    With zero log variance, `simple_weight` 1 and `vlb_weight` 0 this is the plain mean all published recipes use.
     """
     log_variance_t = log_variance[timesteps]
     simple = (loss_per_sample / log_variance_t.exp() + log_variance_t).mean()
