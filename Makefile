@@ -17,7 +17,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## create $(VENV) and install everything into it (again when the requirements change)
+setup: $(STAMP)  ## create .venv and install everything into it (again when the requirements change)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[dev,demo]' \
 	  > $(INSTALL_LOG) 2>&1 || { tail -n 20 $(INSTALL_LOG) >&2; echo "error: installation failed, see $(INSTALL_LOG)" >&2; exit 2; }
 	@echo "[3/3] importing everything and compiling DeepSpeed's CPU communication (about a minute)"
-	@$(BIN)/python -m launch.doctor compile=true >> $(INSTALL_LOG) 2>&1 \
+	@$(BIN)/python -m launch.doctor doctor.compile=true >> $(INSTALL_LOG) 2>&1 \
 	  || { tail -n 40 $(INSTALL_LOG) >&2; echo "error: the installation does not work, see $(INSTALL_LOG)" >&2; exit 2; }
 	@touch $@
 
