@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -139,6 +140,19 @@ def plain(node: DictConfig, key: str = "") -> dict[str, Any]:
         raise ValueError(explain(error)) from error
 
 
+def read_config(path: Path) -> DictConfig:
+    """Read the config a finished run left behind. Raises ValueError where there is none or it cannot be read."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; expected the config.yaml of a run folder")
+    try:
+        config = OmegaConf.load(path)
+    except (*USER_ERRORS, yaml.YAMLError, OSError) as error:
+        raise ValueError(f"{path}: not a readable config ({' '.join(str(error).split())})") from error
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{path}: not a config, its top level must be key: value")
+    return config
+
+
 def as_yaml(config: DictConfig) -> str:
     """Write a config as YAML, interpolations resolved."""
     return OmegaConf.to_yaml(config, resolve=True)
@@ -162,8 +176,8 @@ def _expand_data(argument: str, arguments: Sequence[str]) -> str:
         if not (folder / "manifest.json").is_file():
             seen = "that folder has no manifest.json" if folder.is_dir() else "there is no such folder"
             raise ValueError(
-                f"data={value}: expected a shard set (a folder with manifest.json, as `cami2v pack` writes) or one of the"
-                f" presets {', '.join(presets) or 'none'}, but {seen}"
+                f"data={value}: expected a shard set (a folder with manifest.json, as `cami2v pack` writes)"
+                f" or a preset ({', '.join(presets) or 'none'}), but {seen}"
             )
     return "data.shards=" + ",".join(quote(str(Path(value.strip("'\"")).expanduser())) for value in values)
 

@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -51,7 +50,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 def _unknown_preset(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = list(error.options or [])
-    return f"{group or 'config'}={name}: no such preset{suggestion(name, options)} (choose from: {', '.join(options) or 'none'})"
+    listed = ", ".join(options) or "none"
+    return f"{group or 'config'}={name}: no such preset{suggestion(name, options)} (choose from: {listed})"
 
 
 def _config_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
@@ -61,7 +61,8 @@ def _config_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
         given = next((item for item in overrides if item.lstrip("+~").partition("=")[0] == full_key), full_key)
         siblings = [str(n) for n in error.parent_node if n != "hydra"] if hasattr(error.parent_node, "keys") else []
         parent, _, name = full_key.rpartition(".")
-        return f"{given}: no such key{suggestion(name, siblings)} (keys of {parent or 'the config'}: {', '.join(siblings) or 'none'})"
+        listed = ", ".join(siblings) or "none"
+        return f"{given}: no such key{suggestion(name, siblings)} (keys of {parent or 'the config'}: {listed})"
     if "???" in first_line or "mandatory value" in first_line.lower():
         return f"{full_key}: required and not set, write {full_key}=<value>"
     return f"{full_key}: {first_line}"
@@ -79,7 +80,4 @@ def _raised_outside(trace: TracebackType | None) -> str | None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "")
     package = module.partition(".")[0]
-    in_house = (
-        package in _ROOMS or package in ("__main__", "") or Path(trace.tb_frame.f_code.co_filename).name == "<string>"
-    )
-    return None if in_house else package
+    return None if package in (*_ROOMS, "__main__", "") else package

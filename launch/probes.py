@@ -73,10 +73,9 @@ def machine() -> str:
     import psutil
 
     gib = 2**30
-    text = (
-        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} CPU"
-        f" cores, {psutil.virtual_memory().total / gib:.0f} GiB memory"
-    )
+    cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().total / gib
+    system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    text = f"{system}, {cores} CPU cores, {memory:.0f} GiB memory"
     if os.path.isdir("/dev/shm"):
         text += f", {shutil.disk_usage('/dev/shm').free / gib:.1f} GiB shared memory"
     return text

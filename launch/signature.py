@@ -56,7 +56,7 @@ def check_arguments(
 ) -> dict[str, Any]:
     """Check `given` against the signature of `target` and convert the values (see `convert`)."""
     parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]  # reads hints only
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     named = [
         name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY)
@@ -71,8 +71,9 @@ def check_arguments(
         for name in named:
             required = parameters[name].default is inspect.Parameter.empty
             if required and name not in given and name not in taken and _writable(hints.get(name, Any)):
+                kind = describe(hints.get(name, Any))
                 raise ValueError(
-                    f"{key}.{name}: required by {path_of(target)} and not set, write {key}.{name}=<{describe(hints.get(name, Any))}>"
+                    f"{key}.{name}: required by {path_of(target)} and not set, write {key}.{name}=<{kind}>"
                 )
     return {name: convert(value, hints.get(name, Any), f"{key}.{name}") for name, value in given.items()}
 
