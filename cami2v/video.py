@@ -45,13 +45,13 @@ def probe(video: Path | str | bytes) -> VideoInfo:
     """
     name = _existing(video)
     try:
-        with av.open(_source(video)) as container:
+        with av.open(_source(video), "r") as container:
             stream = _video_stream(container, name)
             packets = [p for p in container.demux(stream) if p.pts is not None and not p.is_discard]
             if not packets:
                 raise ValueError(f"{name}: the video stream has no frames; the file is empty or was cut off")
             start = Fraction(container.start_time or 0, av.time_base)
-            times = sorted(float(packet.pts * packet.time_base - start) for packet in packets)
+            times = sorted(float((packet.pts or 0) * _time_base(stream) - start) for packet in packets)
             container.seek(0)
             first = next(container.decode(stream))
             rate = stream.average_rate or stream.guessed_rate
@@ -129,7 +129,7 @@ def encode_mp4(
 
 
 def write_mp4(
-    path: Path | str, frames: Frames, fps: SupportsFloat, *, crf: int = 16, gop: int = 8, fast_decode: bool = False
+    path: Path | str, frames: Iterable[Frame], fps: SupportsFloat, *, crf: int = 16, gop: int = 8, fast_decode: bool = False
 ) -> None:
     """Write RGB frames as an H.264 mp4 (see `encode_mp4`); the file appears complete or not at all."""
     data = encode_mp4(frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode)
@@ -170,7 +170,7 @@ def _pyav_chunks(video: Path | str | bytes, indices: Sequence[int] | None, name:
     needed, last = set(wanted), max(wanted)
     decoded: dict[int, np.ndarray] = {}
     try:
-        with av.open(_source(video)) as container:
+        with av.open(_source(video), "r") as container:
             for number, frame in enumerate(container.decode(_video_stream(container, name))):
                 if number in needed:
                     # The file's rotation is counter-clockwise in FFmpeg's sign, like np.rot90's.
@@ -201,6 +201,11 @@ def _video_stream(container: av.container.InputContainer, name: str) -> av.Video
     if not container.streams.video:
         raise ValueError(f"{name}: has no video stream")
     return container.streams.video[0]
+
+
+def _time_base(stream: av.VideoStream) -> Fraction:
+    assert stream.time_base is not None, "FFmpeg sets it for every demuxed stream"
+    return stream.time_base
 
 
 def _checked_indices(indices: Sequence[int], count: int, name: str) -> list[int]:

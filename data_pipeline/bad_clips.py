@@ -1,0 +1,82 @@
+"""Clips that cannot be packed: why, and what is done about it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Reason(StrEnum):
+    """Why a clip cannot be packed."""
+
+    VIDEO_MISSING = "video_missing"
+    VIDEO_UNREADABLE = "video_unreadable"
+    CAPTION_MISSING = "caption_missing"
+    POSE_FILE_MALFORMED = "pose_file_malformed"
+    POSE_NOT_FINITE = "pose_not_finite"
+    ROTATION_NOT_RIGID = "rotation_not_rigid"
+    INTRINSICS_IMPLAUSIBLE = "intrinsics_implausible"
+    TIMESTAMPS_NOT_INCREASING = "timestamps_not_increasing"
+    FRAME_COUNT_MISMATCH = "frame_count_mismatch"
+    FRAME_NOT_FOUND = "frame_not_found"
+    METRIC_SCALE_MALFORMED = "metric_scale_malformed"
+    TOO_SHORT = "too_short"
+
+
+class BadClip(ValueError):
+    """A clip that cannot be packed; the message is one line that names the file."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BadClip], tuple[Reason, str]]:
+        return BadClip, (self.reason, str(self))
+
+
+@dataclass(slots=True, kw_only=True)
+class DropReport:
+    """Counts what was left out of a shard set, by reason, and what was packed with a reservation."""
+
+    clips_found: int
+    dropped: dict[Reason, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    far_timestamps_microseconds: dict[str, int] = field(default_factory=dict)
+    """Clips with a frame more than 8 ms away from its annotation, and the largest distance."""
+
+    def drop(self, clip_id: str, error: BadClip) -> None:
+        """Count one clip out."""
+        self.dropped[error.reason][clip_id] = str(error)
+
+    @property
+    def total(self) -> int:
+        """Number of clips left out."""
+        return sum(len(clips) for clips in self.dropped.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values, reasons and clips in a fixed order."""
+        return {
+            "clips_found": self.clips_found,
+            "clips_packed": self.clips_found - self.total,
+            "clips_dropped": self.total,
+            "dropped_by_reason": {
+                str(reason): {"clips": len(clips), "messages": dict(sorted(clips.items()))}
+                for reason, clips in sorted(self.dropped.items())
+            },
+            "timestamps_off_by_more_than_8_ms": dict(sorted(self.far_timestamps_microseconds.items())),
+        }
+
+    def lines(self) -> list[str]:
+        """Say the report in a few lines for a person."""
+        lines = [f"{self.clips_found} clips found, {self.clips_found - self.total} packed, {self.total} left out"]
+        for reason, clips in sorted(self.dropped.items()):
+            shown = ", ".join(sorted(clips)[:5]) + (", ..." if len(clips) > 5 else "")
+            lines.append(f"  {reason}: {len(clips)} ({shown})")
+        if self.far_timestamps_microseconds:
+            worst = max(self.far_timestamps_microseconds.values()) / 1000
+            lines.append(
+                f"{len(self.far_timestamps_microseconds)} clips have a frame more than 8 ms "
+                f"from its annotated time (at most {worst:.1f} ms)"
+            )
+        return lines

@@ -1,0 +1,65 @@
+"""The order of samples: a pure function of the seed, so that any process can take any part of it.
+
+Sample number n (n = 0, 1, ... without end) is the n-th clip trained on, over all processes. Epoch n // N visits every
+clip once. No position is stored beyond n itself: resuming costs nothing, and the number of processes does not matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which clip each sample number is."""
+
+    samples_per_shard: tuple[int, ...]
+    shuffle_window_shards: int
+    """Clips are shuffled within windows of this many shuffled shards; larger mixes better, smaller reads fewer."""
+    seed: int
+
+    def clip(self, number: int) -> tuple[int, int]:
+        """Return (shard, position within the shard) of sample number `number`."""
+        epoch, position = divmod(number, sum(self.samples_per_shard))
+        shard, within = _epoch_order(self.samples_per_shard, self.shuffle_window_shards, self.seed, epoch)[position]
+        return int(shard), int(within)
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """Return the 63-bit seed of all random draws of one sample."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=8).digest(), "little") >> 1
+
+
+def micro_batches(*, start: int, micro_batch_size: int, rank: int, world_size: int) -> Iterator[list[int]]:
+    """Yield the sample numbers of this process's micro-batches without end.
+
+    A global step takes `world_size * micro_batch_size` consecutive numbers from `start` on, rank after rank.
+    """
+    first = start + rank * micro_batch_size
+    while True:
+        yield list(range(first, first + micro_batch_size))
+        first += world_size * micro_batch_size
+
+
+@functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
+def _epoch_order(
+    samples_per_shard: Sequence[int], window: int, seed: int, epoch: int
+) -> Int64[np.ndarray, "samples 2"]:
+    # Raw Philox output is fixed by its definition; numpy's shuffles may change between versions.
+    draws = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
+    shards = np.argsort(draws.random_raw(len(samples_per_shard)), kind="stable")
+    parts = []
+    for begin in range(0, len(shards), window):
+        clips = [
+            np.stack([np.full(samples_per_shard[shard], shard), np.arange(samples_per_shard[shard])], axis=1)
+            for shard in shards[begin : begin + window]
+        ]
+        merged = np.concatenate(clips).astype(np.int64)
+        parts.append(merged[np.argsort(draws.random_raw(len(merged)), kind="stable")])
+    return np.concatenate(parts)

@@ -1,0 +1,165 @@
+"""Judge a raw clip before it is packed: which frame belongs to which camera, and what shape its pixels have.
+
+Imports no torch: packing starts many processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from cami2v.video import VideoInfo, probe
+from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.realestate10k.layout import ClipFiles, Layout, RawDataset
+from data_pipeline.realestate10k.parse import PoseTrack, parse_metric_scale, parse_pose_file
+
+_SQUARE_WITHIN = 0.01  # published focal lengths carry rounding of up to half a percent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedClip:
+    """A clip that can be packed."""
+
+    files: ClipFiles
+    source_id: str
+    captions: tuple[str, ...]
+    video_path: Path
+    video_sha256: str
+    poses_sha256: str
+    native_height: int
+    native_width: int
+    native_frames_per_second: float
+    frames_per_second: float
+    """Of the packed frames."""
+    rotation_degrees: int
+    pixel_aspect: float
+    """Width over height of a native pixel."""
+    frame_indices: Int64[np.ndarray, " frames"]
+    offsets_microseconds: Int64[np.ndarray, " frames"]
+    """Time of the decoded frame minus the annotated time; zeros for cut clips, whose times start at 0."""
+
+
+def inspect_clip(
+    dataset: RawDataset, files: ClipFiles, *, min_frames: int, default_caption: str | None
+) -> InspectedClip:
+    """Check one clip against its video; raises BadClip."""
+    track = parse_pose_file(files.pose_path)
+    frames = len(track.timestamps_microseconds)
+    if frames < min_frames:
+        raise BadClip(Reason.TOO_SHORT, f"{files.pose_path}: {frames} frames, fewer than min_frames={min_frames}")
+    if files.metric_scale is not None:
+        parse_metric_scale(files.metric_scale, frames, files.clip_id)
+    video_path = dataset.video_path(files, track)
+    info, video_sha256 = _probed(video_path)
+    if dataset.layout is Layout.CLIPS:
+        indices = _one_to_one(track, info, files.pose_path, video_path)
+        offsets = np.zeros(frames, np.int64)
+        frames_per_second = info.frames_per_second
+    else:
+        indices, offsets = match_timestamps(track, info, files.pose_path, video_path)
+        frames_per_second = _rate_of(info, indices)
+    return InspectedClip(
+        files=files,
+        source_id=track.source_id,
+        captions=_captions(files, track, default_caption),
+        video_path=video_path,
+        video_sha256=video_sha256,
+        poses_sha256=hashlib.sha256(files.pose_path.read_bytes()).hexdigest(),
+        native_height=info.height,
+        native_width=info.width,
+        native_frames_per_second=info.frames_per_second,
+        frames_per_second=frames_per_second,
+        rotation_degrees=info.rotation_degrees,
+        pixel_aspect=pixel_aspect(track.intrinsics_normalized, info.height, info.width, files.pose_path),
+        frame_indices=indices,
+        offsets_microseconds=offsets,
+    )
+
+
+def match_timestamps(
+    track: PoseTrack, info: VideoInfo, pose_path: Path, video_path: Path
+) -> tuple[Int64[np.ndarray, " frames"], Int64[np.ndarray, " frames"]]:
+    """Return for every camera line the frame nearest in time, and how far off (decoded minus annotated, microseconds).
+
+    Raises BadClip where two lines fall on one frame or a line is more than a frame's duration from any.
+    """
+    decoded = np.rint(info.timestamps_seconds * 1e6).astype(np.int64)
+    annotated = track.timestamps_microseconds
+    right = np.searchsorted(decoded, annotated).clip(max=len(decoded) - 1)
+    left = np.maximum(right - 1, 0)
+    indices = np.where(annotated - decoded[left] <= decoded[right] - annotated, left, right).astype(np.int64)
+    offsets = decoded[indices] - annotated
+    far = np.flatnonzero(np.abs(offsets) > 1e6 / info.frames_per_second)
+    if far.size:
+        raise BadClip(
+            Reason.FRAME_NOT_FOUND,
+            f"{pose_path}: camera {far[0]} is at {annotated[far[0]] / 1e6:.3f} s, but the nearest frame of "
+            f"{video_path} (0 to {decoded[-1] / 1e6:.3f} s) is "
+            f"{abs(offsets[far[0]]) / 1e3:.0f} ms away; is it another upload?",
+        )
+    shared = np.flatnonzero(np.diff(indices) <= 0)
+    if shared.size:
+        raise BadClip(
+            Reason.FRAME_COUNT_MISMATCH,
+            f"{pose_path}: cameras {shared[0]} and {shared[0] + 1} fall on the same frame of {video_path} "
+            f"({info.frames_per_second:.4g} frames/s); the video has fewer frames than it was annotated with",
+        )
+    return indices, offsets
+
+
+def pixel_aspect(intrinsics: Float64[np.ndarray, "frames 4"], height: int, width: int, pose_path: Path) -> float:
+    """Return width over height of a pixel: what makes both focal lengths equal in pixels; 1 where that is within 1 %.
+
+    Raises BadClip where it changes along the clip or lies outside 1/2 to 2.
+    """
+    ratios = intrinsics[:, 1] * height / (intrinsics[:, 0] * width)
+    aspect = float(np.median(ratios))
+    if np.abs(ratios / aspect - 1).max() > _SQUARE_WITHIN or not 0.5 <= aspect <= 2:
+        raise BadClip(
+            Reason.INTRINSICS_IMPLAUSIBLE,
+            f"{pose_path}: fx, fy and the {width}x{height} video give pixels {ratios.min():.3g} to {ratios.max():.3g} "
+            "times as wide as high; expected one value between 0.5 and 2 (is the video rotated or of another shape?)",
+        )
+    return 1.0 if abs(aspect - 1) < _SQUARE_WITHIN else aspect
+
+
+def _one_to_one(track: PoseTrack, info: VideoInfo, pose_path: Path, video_path: Path) -> Int64[np.ndarray, " frames"]:
+    frames = len(track.timestamps_microseconds)
+    if info.frames != frames:
+        raise BadClip(
+            Reason.FRAME_COUNT_MISMATCH,
+            f"{video_path}: {info.frames} frames, but {pose_path} has {frames} cameras; a cut clip needs one for each",
+        )
+    return np.arange(frames, dtype=np.int64)
+
+
+def _rate_of(info: VideoInfo, indices: Int64[np.ndarray, " frames"]) -> float:
+    if len(indices) < 2:
+        return info.frames_per_second
+    return info.frames_per_second / float(np.median(np.diff(indices)))
+
+
+def _captions(files: ClipFiles, track: PoseTrack, default: str | None) -> tuple[str, ...]:
+    captions = files.captions or tuple(text for text in (track.caption, default) if text is not None)[:1]
+    if not captions:
+        raise BadClip(
+            Reason.CAPTION_MISSING,
+            f"clip {files.clip_id}: no caption in captions.json or {files.pose_path}; "
+            "add one or set default_caption=<text>",
+        )
+    return captions
+
+
+@functools.lru_cache(maxsize=8)  # the clips of one source come one after another
+def _probed(path: Path) -> tuple[VideoInfo, str]:
+    try:
+        info = probe(path)
+    except ValueError as error:
+        raise BadClip(Reason.VIDEO_UNREADABLE, str(error)) from error
+    with path.open("rb") as file:
+        return info, hashlib.file_digest(file, "sha256").hexdigest()

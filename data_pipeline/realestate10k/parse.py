@@ -1,0 +1,164 @@
+"""Parse RealEstate10K camera files, caption files and metric scales.
+
+A camera file is a video address, then one line of 19 numbers per frame: timestamp in microseconds, fx fy cx cy divided
+by image width and height, two zeros, and the row-major 3x4 world-to-camera matrix (Zhou et al. 2018, OpenCV axes). A
+variant in use for training carries two more header lines: the video's path below the dataset's folder and a caption.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from data_pipeline.bad_clips import BadClip, Reason
+
+_NUMBERS_PER_LINE = 19
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoseTrack:
+    """Annotated cameras of one clip."""
+
+    address: str
+    source_id: str
+    caption: str | None
+    video_path: str | None
+    timestamps_microseconds: Int64[np.ndarray, " frames"]
+    intrinsics_normalized: Float64[np.ndarray, "frames 4"]
+    world_to_camera: Float64[np.ndarray, "frames 3 4"]
+
+
+def parse_pose_file(path: Path) -> PoseTrack:
+    """Parse and check one camera file; raises BadClip with file and line."""
+    lines = _lines(path)
+    if not lines:
+        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path}: empty; expected a video address and a line per frame")
+    headers = 1 if len(lines) > 1 and _looks_numeric(lines[1]) else 3
+    if len(lines) <= headers:
+        raise BadClip(
+            Reason.POSE_FILE_MALFORMED,
+            f"{path}: no line of {_NUMBERS_PER_LINE} numbers after line {headers}; expected one per frame",
+        )
+    rows = np.stack([_row(line, path, number) for number, line in enumerate(lines[headers:], headers + 1)])
+    track = PoseTrack(
+        address=lines[0],
+        source_id=source_id_of(lines[0], path),
+        video_path=lines[1] if headers == 3 else None,
+        caption=lines[2] if headers == 3 else None,
+        timestamps_microseconds=np.rint(rows[:, 0]).astype(np.int64),
+        intrinsics_normalized=np.ascontiguousarray(rows[:, 1:5]),
+        world_to_camera=np.ascontiguousarray(rows[:, 7:].reshape(-1, 3, 4)),
+    )
+    _check(track, path, headers + 1)
+    return track
+
+
+def source_id_of(address: str, path: Path) -> str:
+    """Return what identifies the source video: YouTube's id, otherwise the last part of the address without suffix."""
+    parsed = urlparse(address)
+    query = parse_qs(parsed.query)
+    source_id = query["v"][0] if "v" in query else Path(parsed.path or parsed.netloc).stem
+    if not source_id:
+        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path} line 1: {address!r} is not the address of a video")
+    return source_id
+
+
+def first_line(path: Path) -> str:
+    """Return a camera file's address without parsing the rest."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().strip()
+
+
+def parse_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read a caption file {"<clip>.mp4": [caption, ...]} (or a single string each), keyed by clip id.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON caption file ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: expected {{"<clip>.mp4": ["caption", ...]}}, got a {type(content).__name__}')
+    captions = {}
+    for name, value in content.items():
+        texts = (value,) if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: captions of {name!r} must be a list of strings, got {value!r:.80}")
+        captions[Path(name).stem] = tuple(text.strip() for text in texts if text.strip())
+    return captions
+
+
+def parse_metric_scale(value: object, frames: int, clip_id: str) -> Float64[np.ndarray, " frames"]:
+    """Return metres per pose unit for every frame from a number or one number per frame."""
+    try:
+        scale = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadClip(Reason.METRIC_SCALE_MALFORMED, f"metric scale of clip {clip_id}: not numbers") from error
+    if scale.shape not in ((), (frames,)) or not np.all(np.isfinite(scale)) or not np.all(scale > 0):
+        raise BadClip(
+            Reason.METRIC_SCALE_MALFORMED,
+            f"metric scale of clip {clip_id}: got shape {scale.shape} with values like {np.ravel(scale)[:1]}; "
+            f"expected one positive number, or one for each of {frames} frames",
+        )
+    return np.broadcast_to(scale, (frames,)).copy()
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path}: not a text file") from error
+
+
+def _looks_numeric(line: str) -> bool:
+    first = line.split()[0]
+    return first.lstrip("+-").replace(".", "", 1).isdigit()
+
+
+def _row(line: str, path: Path, number: int) -> Float64[np.ndarray, " numbers"]:
+    fields = line.split()
+    if len(fields) != _NUMBERS_PER_LINE:
+        raise BadClip(
+            Reason.POSE_FILE_MALFORMED, f"{path} line {number}: {len(fields)} fields, expected {_NUMBERS_PER_LINE}"
+        )
+    try:
+        row = np.array([float(value) for value in fields])
+    except ValueError as error:
+        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path} line {number}: {error}") from error
+    if not np.all(np.isfinite(row)):
+        raise BadClip(Reason.POSE_NOT_FINITE, f"{path} line {number}: the camera has a NaN or infinite number")
+    return row
+
+
+def _check(track: PoseTrack, path: Path, first: int) -> None:
+    """Refuse cameras that cannot be meant; `first` is the line of frame 0."""
+    rotations = track.world_to_camera[:, :, :3]
+    error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    wrong = np.flatnonzero((error > 1e-3) | (np.linalg.det(rotations) < 0))
+    if wrong.size:
+        raise BadClip(
+            Reason.ROTATION_NOT_RIGID,
+            f"{path} line {first + wrong[0]}: the 3x3 part is no rotation (R R^T is off by {error[wrong[0]]:.2g}, "
+            f"determinant {np.linalg.det(rotations[wrong[0]]):.2g})",
+        )
+    focal, principal = track.intrinsics_normalized[:, :2], track.intrinsics_normalized[:, 2:]
+    wrong = np.flatnonzero(((focal < 0.1) | (focal > 10)).any(1) | ((principal < 0) | (principal > 1)).any(1))
+    if wrong.size:
+        shown = " ".join(f"{value:g}" for value in track.intrinsics_normalized[wrong[0]])
+        raise BadClip(
+            Reason.INTRINSICS_IMPLAUSIBLE,
+            f"{path} line {first + wrong[0]}: fx fy cx cy = {shown}; they must be divided by image width and height "
+            "(0.1 <= fx, fy <= 10; 0 <= cx, cy <= 1)",
+        )
+    wrong = np.flatnonzero(np.diff(track.timestamps_microseconds) <= 0)
+    if wrong.size:
+        raise BadClip(
+            Reason.TIMESTAMPS_NOT_INCREASING,
+            f"{path} line {first + 1 + wrong[0]}: its timestamp is not after the line before",
+        )
