@@ -1,0 +1,20 @@
+"""Identity of weights: tells whether trained weights meet the frozen base they were trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+
+import torch
+from torch import nn
+
+
+def fingerprint(model: nn.Module, excluding: Collection[str]) -> str:
+    """Hash names, shapes and bits of all parameters but `excluding`; order and device do not matter."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.named_parameters()):
+        if name not in excluding:
+            values = parameter.detach().cpu().contiguous()
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+            digest.update(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()

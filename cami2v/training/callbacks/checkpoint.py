@@ -1,0 +1,20 @@
+"""Save checkpoints."""
+
+from __future__ import annotations
+
+from cami2v.checkpoints.save import save_checkpoint
+from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.state import StepReport
+
+
+class SaveCheckpoints(Callback):
+    """Save every so many steps and after the last one; keep the newest."""
+
+    def __init__(self, *, every_steps: int, keep_last: int) -> None:
+        self.every_steps = every_steps
+        self.keep_last = keep_last
+
+    def on_step_end(self, run: RunContext, report: StepReport) -> None:
+        """Save where it is due (collective)."""
+        if run.due(self.every_steps):
+            save_checkpoint(run.folder, run.engine, run.state, run.provenance, keep_last=self.keep_last)

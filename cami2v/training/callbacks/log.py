@@ -1,0 +1,112 @@
+"""Metrics: always a local JSONL file and a console line, Weights & Biases on top."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.state import StepReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingSettings:
+    """Settings of conf/logging."""
+
+    wandb: Literal["off", "offline", "online", "auto"]
+    """`auto` is online where the user is logged in, else offline."""
+    project: str
+    entity: str | None
+
+
+class MetricsLog(Callback):
+    """Write one row of metrics every so many steps; rows of other callbacks go through `write` too.
+
+    The JSONL file is the truth: one row per step and kind, strictly increasing, also over restarts.
+    """
+
+    def __init__(self, *, every_steps: int, settings: LoggingSettings, config: dict[str, Any]) -> None:
+        self.every_steps = every_steps
+        self.settings = settings
+        self.config = config
+        self._tracker: Any = None
+        self._reports: list[StepReport] = []
+
+    def on_fit_start(self, run: RunContext) -> None:
+        """Open the tracker, under the run's old identity if it has one."""
+        if run.state.tracking_id is None:
+            run.state.tracking_id = secrets.token_hex(4)
+        if run.engine.is_main and self.settings.wandb != "off":
+            self._tracker = self._open_wandb(run)
+
+    def on_step_end(self, run: RunContext, report: StepReport) -> None:
+        """Write the row of this step where it is due; rates are means since the last row."""
+        self._reports.append(report)
+        if not run.due(self.every_steps):
+            return
+        seconds = sum(each.seconds for each in self._reports)
+        row = {
+            "loss": report.loss,
+            "learning_rate": report.learning_rate,
+            "gradient_norm": report.gradient_norm,
+            "samples_per_second": sum(each.samples for each in self._reports) / seconds,
+            "data_wait_share": sum(each.data_wait_seconds for each in self._reports) / seconds,
+            "peak_memory_bytes": report.peak_memory_bytes,
+            "skipped_steps": sum(each.skipped for each in self._reports),
+            "samples_seen": run.state.samples_seen,
+            "train_seconds": run.state.seconds,
+        }
+        self._reports.clear()
+        self.write(run, row)
+        if run.engine.is_main:
+            logger.info(_console_line(run, row))
+
+    def on_fit_end(self, run: RunContext) -> None:
+        """Close the tracker."""
+        if self._tracker is not None:
+            self._tracker.finish()
+
+    def write(self, run: RunContext, row: dict[str, Any], media: dict[str, str] | None = None) -> None:
+        """Append a row of the current step (main process only); `media` are video files for the tracker."""
+        if not run.engine.is_main:
+            return
+        finite = {key: _finite(value) for key, value in row.items()}
+        run.folder.append_metrics({"step": run.state.step, **finite, "unix_time": round(time.time(), 3)})
+        if self._tracker is not None:
+            import wandb
+
+            videos = {name: wandb.Video(path, format="mp4") for name, path in (media or {}).items()}
+            self._tracker.log({**finite, **videos}, step=run.state.step)
+
+    def _open_wandb(self, run: RunContext) -> Any:
+        # Imported here: it takes a second, and `off` must not need it.
+        import wandb
+
+        mode = self.settings.wandb
+        if mode == "auto":
+            mode = "online" if wandb.api.api_key else "offline"
+        return wandb.init(
+            id=run.state.tracking_id, name=run.folder.path.name, dir=str(run.folder.path), config=self.config,
+            mode=mode, project=self.settings.project, entity=self.settings.entity, resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )  # fmt: skip
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _console_line(run: RunContext, row: dict[str, Any]) -> str:
+    left = (run.max_steps - run.state.step) * run.global_batch_size / row["samples_per_second"]
+    return (
+        f"step {run.state.step}/{run.max_steps}  loss {row['loss']:.7f}  lr {row['learning_rate']:.2e}  "
+        f"grad {row['gradient_norm']:.3f}  {row['samples_per_second']:.2f} samples/s  "
+        f"data wait {row['data_wait_share']:.0%}  memory {row['peak_memory_bytes'] / 2**30:.2f} GiB  "
+        f"left {int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d}"
+    )

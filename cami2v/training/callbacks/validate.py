@@ -1,0 +1,87 @@
+"""Look at a few fixed clips during training: the loss of diffusion tells little about the camera."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from cami2v.batch import ClipBatch
+from cami2v.inference.trajectory_plot import trajectory_image
+from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.callbacks.log import MetricsLog
+from cami2v.training.state import StepReport
+from cami2v.video import write_mp4
+
+logger = logging.getLogger(__name__)
+
+
+class Validate(Callback):
+    """Write the loss of fixed clips and videos of them: ground truth | sample | trajectory.
+
+    The clips keep their seeds, so noise and timesteps are the same at every validation and numbers compare over steps.
+    All processes walk in lockstep, as ZeRO-3 needs it; clips are dealt to them in turn.
+    """
+
+    def __init__(self, *, clips: Sequence[ClipBatch], sampler: Any, every_steps: int, log: MetricsLog) -> None:
+        self.clips = list(clips)
+        self.sampler = sampler
+        self.every_steps = every_steps
+        self.log = log
+
+    def on_step_end(self, run: RunContext, report: StepReport) -> None:
+        """Validate where it is due (collective)."""
+        if not (self.clips and run.due(self.every_steps)):
+            return
+        folder = run.folder.samples / f"step-{run.state.step:08d}"
+        world, rank = run.engine.world_size, run.engine.rank
+        results = torch.zeros(len(self.clips), 2, dtype=torch.float64)
+        for start in range(0, len(self.clips), world):
+            # The last round may have fewer clips than processes: the rest repeat a clip and drop the result.
+            index = min(start + rank, len(self.clips) - 1)
+            loss, error = self._validate_clip(run, self.clips[index], folder)
+            if index == start + rank:
+                results[index] = torch.tensor([loss, error], dtype=torch.float64)
+        total = run.engine.gather_rows(results.sum(0)).sum(0) / len(self.clips)
+        run.engine.barrier()
+        media = {f"samples/{clip.clip_ids[0]}": str(folder / f"{clip.clip_ids[0]}.mp4") for clip in self.clips}
+        row = {"validation_loss": float(total[0]), "validation_sample_error": float(total[1])}
+        self.log.write(run, row, media)
+        if run.engine.is_main:
+            logger.info(
+                "step %d  validation loss %.7f  sample error %.4f  videos in %s", run.state.step, *total, folder
+            )
+
+    def _validate_clip(self, run: RunContext, clip: ClipBatch, folder: Any) -> tuple[float, float]:
+        """Return the loss and the mean absolute error of the sampled frames, both of one clip; write its video."""
+        loss = float(run.engine.evaluate(clip).loss)
+        sample = run.engine.generate(clip, self.sampler)
+        folder.mkdir(parents=True, exist_ok=True)
+        frames_per_second = float(clip.frames_per_second[0])
+        write_mp4(folder / f"{clip.clip_ids[0]}.mp4", side_by_side(clip, sample), frames_per_second)
+        return loss, float((sample - clip.video).abs().mean())
+
+
+def side_by_side(
+    clip: ClipBatch, sample: Float[Tensor, "1 3 frames height width"]
+) -> UInt8[np.ndarray, "frames height _wide 3"]:
+    """Join ground truth, sample and the camera path (relative to the first frame) of one clip, left to right."""
+    height, frames = clip.video.shape[-2], clip.video.shape[2]
+    world_to_camera = clip.cameras.world_to_camera[0]
+    bottom = world_to_camera.new_tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(frames, 1, 4)
+    poses = torch.cat([world_to_camera, bottom], dim=1)
+    relative = poses[:1] @ torch.linalg.inv(poses)
+    plot = repeat(trajectory_image({"camera": relative}, size=height), "h w c -> t h w c", t=frames)
+    return np.concatenate([_to_uint8(clip.video), _to_uint8(sample), plot], axis=2)
+
+
+def _to_uint8(video: Float[Tensor, "1 3 frames height width"]) -> UInt8[np.ndarray, "frames height width 3"]:
+    pixels = ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    array: np.ndarray = rearrange(pixels.cpu(), "c t h w -> t h w c").numpy()
+    return array

@@ -1,0 +1,304 @@
+"""One training engine over plain PyTorch, DDP and DeepSpeed ZeRO, with the same meaning of every setting."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from cami2v.batch import ClipBatch, StepOutput
+from cami2v.training import environment
+from cami2v.training.environment import EngineKind
+from cami2v.training.optimizer import OptimizerSettings, build_optimizer
+
+
+class Precision(StrEnum):
+    """Number format of the forward and backward pass; master weights and optimizer states are always fp32."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """Dtype of autocast regions; None where there are none."""
+        return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Settings of conf/engine."""
+
+    kind: EngineKind
+    precision: Precision
+    allow_tf32: bool
+    """Let CUDA round fp32 matrix products and convolutions to TF32."""
+    deterministic: bool
+    """Ask PyTorch for deterministic CUDA kernels; slower. CPU runs are bit-reproducible either way."""
+    timeout_minutes: int
+    """How long a collective may wait for a slow process before the run fails."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values out of range."""
+        if self.timeout_minutes < 1:
+            raise ValueError(f"engine.timeout_minutes: got {self.timeout_minutes}, expected at least 1")
+
+    def check_machine(self) -> None:
+        """Raise ValueError for what this machine cannot do."""
+        if self.precision is Precision.FP16 and not torch.cuda.is_available():
+            raise ValueError("engine.precision: got fp16, which needs a GPU and none is visible; use fp32 or bf16")
+
+
+class TrainingStep(nn.Module):
+    """What DDP and DeepSpeed wrap around the model: autocast inside, plain tensors out.
+
+    DeepSpeed looks for the outputs that start a backward pass in tensors, tuples, lists and dicts only: with a
+    dataclass it would skip its gradient bookkeeping without a word. It also switches off any autocast around it.
+    """
+
+    def __init__(self, model: nn.Module, autocast_dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.model = model
+        self.autocast_dtype = autocast_dtype
+
+    def forward(self, batch: ClipBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return loss, loss per sample and timesteps."""
+        with autocast(self.autocast_dtype, batch.video.device):
+            # Not self.model(batch): ZeRO-3's module hooks cannot take a slotted dataclass as a module's output. They
+            # gather the parameters a module owns itself; the model owns none outside its parts.
+            output: StepOutput = self.model.forward(batch)
+        return output.loss, output.loss_per_sample, output.timesteps
+
+
+def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:
+    """Enter an autocast region, or none."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+class Engine:
+    """A model under training, spread over processes as `settings.kind` says.
+
+    Call `forward_backward` `accumulation_steps` times between `start_step` and `finish_step`. Methods marked
+    collective must be called by every process.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        settings: EngineSettings,
+        optimizer: OptimizerSettings,
+        accumulation_steps: int,
+        micro_batch_size: int,
+        gradient_clip_norm: float | None,
+    ) -> None:
+        self.settings = settings
+        self.gradient_clip_norm = gradient_clip_norm
+        settings.check_machine()
+        environment.check_environment(settings.kind, settings.precision.value, gradient_clip_norm, accumulation_steps)
+        environment.claim_environment(settings.kind)
+        torch.backends.cuda.matmul.allow_tf32 = settings.allow_tf32
+        torch.backends.cudnn.allow_tf32 = settings.allow_tf32
+        torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+        self.accelerator = _accelerator(settings, accumulation_steps, micro_batch_size, gradient_clip_norm)
+        self.model = model
+        step = TrainingStep(model, settings.precision.autocast_dtype)
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        with warnings.catch_warnings():
+            # PyTorch 2.15 renames the argument, Accelerate 1.15 does not know the new name yet.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
+            self._module, self._optimizer = self.accelerator.prepare(step, build_optimizer(optimizer, trainable))
+        self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.accelerator.register_save_state_pre_hook(self._keep_trainable)
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return int(self.accelerator.process_index)
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files that exist once."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.accelerator.device
+
+    def barrier(self) -> None:
+        """Wait for every process (collective)."""
+        self.accelerator.wait_for_everyone()
+
+    def start_step(self, learning_rate: float) -> None:
+        """Begin an optimizer step. DeepSpeed updates inside the last backward, so its rate must be set by now."""
+        self._module.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def forward_backward(self, batch: ClipBatch) -> StepOutput:
+        """Add one micro-batch's gradient, divided by the number of micro-batches of a step (collective)."""
+        # Dropout then belongs to the samples, like every other draw: neither the number of processes nor a restart
+        # changes its masks.
+        torch.manual_seed(int(batch.seeds[0]) & (2**63 - 1))
+        with self.accelerator.accumulate(self._module):
+            loss, loss_per_sample, timesteps = self._module(batch.to(self.device, non_blocking=True))
+            self.accelerator.backward(loss)
+        return StepOutput(
+            loss=loss.detach().float(), loss_per_sample=loss_per_sample.detach().float(), timesteps=timesteps
+        )
+
+    def finish_step(self) -> float:
+        """Clip, update and return the gradient norm before clipping (collective)."""
+        assert self.accelerator.sync_gradients, "finish_step before all micro-batches of the step"
+        limit = self.gradient_clip_norm if self.gradient_clip_norm is not None else float("inf")
+        norm = self.accelerator.clip_grad_norm_(list(self.trainable.values()), limit)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return float("nan") if norm is None else float(norm)
+
+    def evaluate(self, batch: ClipBatch) -> StepOutput:
+        """Compute the loss of a batch without gradient, in evaluation mode (collective)."""
+        self._module.eval()
+        with torch.no_grad():
+            loss, loss_per_sample, timesteps = self._module(batch.to(self.device))
+        return StepOutput(loss=loss.float(), loss_per_sample=loss_per_sample.float(), timesteps=timesteps)
+
+    def generate(self, batch: ClipBatch, sampler: Any) -> Float[Tensor, "batch 3 frames height width"]:
+        """Sample videos in evaluation mode (collective: under ZeRO-3 every process holds a share of the weights)."""
+        self._module.eval()
+        moved = batch.to(self.device)
+        with torch.no_grad(), autocast(self.settings.precision.autocast_dtype, self.device):
+            video: Tensor = self.model.generate(moved, sampler)  # type: ignore[operator]  # nn.Module hides methods
+        return video.float().cpu()
+
+    def gather_rows(self, row: Float64[Tensor, " columns"]) -> Float64[Tensor, "processes columns"]:
+        """Stack one row per process, on the CPU (collective)."""
+        gathered: Tensor = self.accelerator.gather(row.to(self.device)[None])
+        return gathered.cpu()
+
+    def trainable_weights(self) -> dict[str, Tensor]:
+        """Return the full fp32 trainable weights on the main process, nothing elsewhere (collective)."""
+        weights = {}
+        for name, parameter in self.trainable.items():
+            full = parameter.detach()
+            if self.settings.kind.zero_stage:
+                from deepspeed.utils import safe_get_full_fp32_param
+
+                full = safe_get_full_fp32_param(parameter)
+            if self.is_main:
+                weights[name] = full.to("cpu", torch.float32, copy=True).contiguous()
+        return weights
+
+    def save_state(self, folder: Path) -> None:
+        """Write what an exact continuation needs: trainable weights, optimizer, loss scale, RNG (collective)."""
+        extra = {"exclude_frozen_parameters": True} if self.settings.kind.zero_stage else {}
+        self.accelerator.save_state(str(folder), **extra)
+
+    def load_state(self, folder: Path) -> None:
+        """Read what `save_state` wrote in a run of the same engine and world size (collective).
+
+        Raises ValueError for a missing random state: Accelerate would go on without.
+        """
+        random_states = folder / f"random_states_{self.rank}.pkl"
+        if not random_states.is_file():
+            raise ValueError(f"{random_states}: missing, the checkpoint is incomplete; use an older one or init_from")
+        if self.settings.kind.zero_stage:
+            self.accelerator.load_state(str(folder), load_module_strict=False)
+        else:
+            self.accelerator.load_state(str(folder), strict=False)
+
+    def step_was_skipped(self) -> bool:
+        """Tell whether fp16 overflow cancelled the last update."""
+        return bool(self.accelerator.optimizer_step_was_skipped)
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self.accelerator.end_training()
+
+    def _keep_trainable(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+        for state in weights:
+            wanted = {f"model.{name}" for name in self.trainable}
+            # Accelerate hands over unprefixed names; a filter that matched none would save an empty file unnoticed.
+            missing = wanted - state.keys()
+            assert not missing, f"state dict lacks trainable weights: {sorted(missing)[:3]}"
+            for name in state.keys() - wanted:
+                del state[name]
+
+
+def _accelerator(
+    settings: EngineSettings, accumulation_steps: int, micro_batch_size: int, gradient_clip_norm: float | None
+) -> Accelerator:
+    cuda = torch.cuda.is_available()
+    zero = settings.kind.zero_stage
+    timeout = timedelta(minutes=settings.timeout_minutes)
+    handlers: list[Any] = []
+    if "LOCAL_RANK" in os.environ:
+        # Named, because Accelerate finds DeepSpeed no backend without a GPU (and `cpu=True` would switch it off).
+        handlers.append(InitProcessGroupKwargs(backend="nccl" if cuda else "gloo", timeout=timeout))
+    if not zero:
+        handlers.append(DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True))
+    precision = "no" if settings.precision is Precision.FP32 else settings.precision.value
+    plugin = None
+    if zero:
+        plugin = DeepSpeedPlugin(
+            hf_ds_config=deepspeed_config(
+                settings,
+                accumulation_steps=accumulation_steps,
+                micro_batch_size=micro_batch_size,
+                gradient_clip_norm=gradient_clip_norm,
+            ),
+            zero3_init_flag=False,
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*OMP_NUM_THREADS.*")
+        return Accelerator(
+            cpu=not cuda and not zero,
+            mixed_precision=precision,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulation_steps),
+            deepspeed_plugin=plugin,
+            kwargs_handlers=handlers,
+        )
+
+
+def deepspeed_config(
+    settings: EngineSettings, *, accumulation_steps: int, micro_batch_size: int, gradient_clip_norm: float | None
+) -> dict[str, Any]:
+    """Write DeepSpeed's configuration out in full, so that no launcher or default fills in another value."""
+    return {
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "train_batch_size": micro_batch_size * accumulation_steps * environment.world_size(),
+        "gradient_accumulation_steps": accumulation_steps,
+        # Under DeepSpeed clip_grad_norm_ only reads the norm; this is what clips. 0 means not at all.
+        "gradient_clipping": gradient_clip_norm or 0.0,
+        "zero_allow_untested_optimizer": True,
+        "fp16": {"enabled": settings.precision is Precision.FP16},
+        "bf16": {"enabled": settings.precision is Precision.BF16},
+        "zero_optimization": {
+            "stage": settings.kind.zero_stage,
+            "reduce_bucket_size": 50_000_000,
+            "allgather_bucket_size": 50_000_000,
+            "stage3_gather_16bit_weights_on_model_save": False,
+        },
+    }
