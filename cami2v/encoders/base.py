@@ -1,0 +1,64 @@
+"""Contracts of the frozen encoders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cami2v.draws import Draws
+
+
+class FirstStage(nn.Module, ABC):
+    """Maps videos to latents and back."""
+
+    latent_channels: int
+    downsample: int
+    """Spatial factor between pixels and latents."""
+
+    @abstractmethod
+    def encode(
+        self, video: Float[Tensor, "batch 3 frames height width"], draws: Draws
+    ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
+        """Encode frames in [-1, 1] one by one; `draws` supplies the noise of a sampled posterior."""
+
+    @abstractmethod
+    def decode(
+        self, latents: Float[Tensor, "batch channels frames latent_height latent_width"]
+    ) -> Float[Tensor, "batch 3 frames height width"]:
+        """Decode to frames around [-1, 1], not clamped."""
+
+
+class TextEncoder(nn.Module, ABC):
+    """Maps captions to context tokens."""
+
+    width: int
+
+    @abstractmethod
+    def encode(self, captions: Sequence[str]) -> Float[Tensor, "batch text_tokens width"]:
+        """Encode captions; the empty string is the unconditional caption."""
+
+
+class ImageEncoder(nn.Module, ABC):
+    """Maps images to tokens."""
+
+    width: int
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch image_tokens width"]:
+        """Encode images in [-1, 1] of any size."""
+
+
+@contextmanager
+def fixed_initialisation(seed: int) -> Iterator[None]:
+    """Initialise parameters from `seed`, leaving the global generator as it was.
+
+    An encoder without pretrained weights is then the same in every process and after every resume.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
