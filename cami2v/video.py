@@ -97,12 +97,20 @@ def read_chunks(video: Path | str | bytes, indices: Sequence[int] | None = None)
 
 
 def encode_mp4(
-    frames: Iterable[Frame], *, fps: SupportsFloat, crf: int = 16, gop: int = 8, fast_decode: bool = False
+    frames: Iterable[Frame],
+    *,
+    fps: SupportsFloat,
+    crf: int = 16,
+    gop: int = 8,
+    fast_decode: bool = False,
+    full_chroma: bool = False,
 ) -> bytes:
     """Encode RGB frames as H.264 (yuv420p, no B-frames, a key frame every `gop` frames).
 
+    `full_chroma` writes yuv444p: any frame size, colour as sharp as brightness; fewer players show it.
+
     One encoder thread: the bytes then depend on the input only, not on the machine's core count. Raises ValueError
-    for no frames, an odd height or width (yuv420p halves both) or frames of different sizes.
+    for no frames, an odd height or width under yuv420p (it halves both) or frames of different sizes.
     """
     options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", "bf": "0"}
     if fast_decode:
@@ -113,11 +121,12 @@ def encode_mp4(
         for number, frame in enumerate(frames):
             if size is None:
                 size = frame.shape
-                _check_encodable(*frame.shape[:2])
+                if not full_chroma:
+                    _check_encodable(*frame.shape[:2])
                 stream = container.add_stream(
                     "libx264", rate=Fraction(float(fps)).limit_denominator(1001), options=options
                 )
-                stream.height, stream.width, stream.pix_fmt = size[0], size[1], "yuv420p"
+                stream.height, stream.width, stream.pix_fmt = size[0], size[1], "yuv444p" if full_chroma else "yuv420p"
                 stream.codec_context.thread_count = 1
             elif frame.shape != size:
                 raise ValueError(f"frame {number} is {frame.shape[:2]}, earlier ones {size[:2]}: give one size")
@@ -129,10 +138,17 @@ def encode_mp4(
 
 
 def write_mp4(
-    path: Path | str, frames: Iterable[Frame], fps: SupportsFloat, *, crf: int = 16, gop: int = 8, fast_decode: bool = False
+    path: Path | str,
+    frames: Iterable[Frame],
+    fps: SupportsFloat,
+    *,
+    crf: int = 16,
+    gop: int = 8,
+    fast_decode: bool = False,
+    full_chroma: bool = False,
 ) -> None:
     """Write RGB frames as an H.264 mp4 (see `encode_mp4`); the file appears complete or not at all."""
-    data = encode_mp4(frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode)
+    data = encode_mp4(frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode, full_chroma=full_chroma)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
