@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,6 +14,7 @@ from cami2v.diffusion.schedule import NoiseSchedule
 Latents = Float[Tensor, "batch channels frames height width"]
 
 
+@runtime_checkable
 class NoiseSource(Protocol):
     """Where random numbers come from: `cami2v.draws.Draws`, or listed numbers in tests."""
 
@@ -86,7 +87,7 @@ class PasteConditionFrame(StepEdit):
 class OverlapFrames(StepEdit):
     """Continue an earlier clip: its last latents are this clip's first `known.shape[2]` frames."""
 
-    def __init__(self, *, known: Latents) -> None:
+    def __init__(self, *, known: Float[Tensor, "batch channels overlap height width"]) -> None:
         self.known = known
 
     def before_model(self, latents: Latents, step: Step) -> Latents:
@@ -98,7 +99,7 @@ class OverlapFrames(StepEdit):
     def finish(self, latents: Latents) -> Latents:
         return self._paste(self.known, latents)
 
-    def _paste(self, known: Latents, latents: Latents) -> Latents:
+    def _paste(self, known: Float[Tensor, "batch channels overlap height width"], latents: Latents) -> Latents:
         return torch.cat([known.to(latents.dtype), latents[:, :, known.shape[2] :]], dim=2)
 
 

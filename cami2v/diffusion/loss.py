@@ -45,13 +45,17 @@ def weighted_loss(
 def vlb_weights(schedule: NoiseSchedule, prediction: Prediction) -> Float32[Tensor, " timesteps"]:
     """Compute each timestep's weight in the variational bound (DDPM, arXiv 2006.11239, equation 12).
 
-    Ones under velocity prediction, as published. The first weight, undefined because its posterior variance is zero,
-    repeats the second.
+    Ones under velocity prediction, as published. The first weight repeats the second: its posterior variance is zero.
     """
     if prediction == Prediction.V:
         return torch.ones(schedule.timesteps)
     betas, alphas_cumprod = schedule.betas, schedule.alphas_cumprod
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+    if prediction == Prediction.X0:
+        # As published; DDPM's own bound would divide by 2 * (1 - alphas_cumprod).
+        weights = 0.5 * alphas_cumprod.sqrt() / (2 - alphas_cumprod)
+        weights[0] = weights[1]
+        return weights.float()
     posterior_variance = betas * (1 - previous) / (1 - alphas_cumprod)
     weights = betas**2 / (2 * posterior_variance * (1 - betas) * (1 - alphas_cumprod))
     weights[0] = weights[1]

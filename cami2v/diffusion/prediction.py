@@ -12,10 +12,11 @@ from cami2v.diffusion.schedule import NoiseSchedule
 
 
 class Prediction(StrEnum):
-    """The denoiser's output: the noise (`eps`) or the velocity (`v`, arXiv 2202.00512)."""
+    """The denoiser's output: the noise (`eps`), the velocity (`v`, arXiv 2202.00512) or the clean latents (`x0`)."""
 
     EPS = "eps"
     V = "v"
+    X0 = "x0"
 
 
 def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
@@ -42,8 +43,9 @@ def diffuse(
 ) -> NoisyLatents:
     """Add noise to clean latents and form the training target; both see the dynamically rescaled latents."""
     scaled = clean * schedule.latent_scale(timesteps, clean.ndim)
-    target = noise if prediction == Prediction.EPS else schedule.velocity(scaled, noise, timesteps)
-    return NoisyLatents(noisy=schedule.add_noise(scaled, noise, timesteps), target=target, timesteps=timesteps)
+    targets = {Prediction.EPS: noise, Prediction.V: schedule.velocity(scaled, noise, timesteps), Prediction.X0: scaled}
+    noisy = schedule.add_noise(scaled, noise, timesteps)
+    return NoisyLatents(noisy=noisy, target=targets[prediction], timesteps=timesteps)
 
 
 def predict_clean(
@@ -55,6 +57,8 @@ def predict_clean(
     prediction: Prediction,
 ) -> Float[Tensor, "batch ..."]:
     """Recover the (dynamically rescaled) clean latents from the denoiser's output."""
+    if prediction == Prediction.X0:
+        return output
     signal, sigma = schedule.signal_and_noise(timesteps, noisy.ndim)
     if prediction == Prediction.V:
         return signal * noisy - sigma * output
@@ -73,4 +77,6 @@ def predict_noise(
     if prediction == Prediction.EPS:
         return output
     signal, sigma = schedule.signal_and_noise(timesteps, noisy.ndim)
+    if prediction == Prediction.X0:
+        return (noisy - signal * output) / sigma
     return signal * output + sigma * noisy

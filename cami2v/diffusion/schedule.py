@@ -92,6 +92,7 @@ def noise_variances(
         offset = 0.008
         angle = (torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + offset) / (1 + offset) * math.pi / 2
         signal = torch.cos(angle) ** 2
+        signal = signal / signal[0]
         return (1 - signal[1:] / signal[:-1]).clamp(0, 0.999)
     if kind == "linear":
         return torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float64) ** 2
