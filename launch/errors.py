@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
@@ -73,11 +74,12 @@ def _one_line(text: str) -> str:
 
 
 def _raised_outside(trace: TracebackType | None) -> str | None:
-    """Return the third-party package whose code raised, or None where a file of this house (or Hydra) did."""
+    """Return the installed package whose code raised; None where this house's code or the user's own did."""
     if trace is None:
         return None
     while trace.tb_next is not None:
         trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "")
-    package = module.partition(".")[0]
-    return None if package in (*_ROOMS, "__main__", "") else package
+    package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+    installed = tuple(sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib"))
+    outside = package not in _ROOMS and trace.tb_frame.f_code.co_filename.startswith(installed)
+    return package if outside else None

@@ -1,0 +1,65 @@
+"""What doctor says where something is missing."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from launch import doctor, probes
+from launch.compose import compose_config
+
+
+@pytest.fixture
+def report(monkeypatch, capsys):
+    def run():
+        monkeypatch.setattr(doctor.logging, "disable", lambda level: None)
+        try:
+            doctor.run(compose_config("doctor"))
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr().out
+        return 0, capsys.readouterr().out
+
+    return run
+
+
+def only(monkeypatch, *distributions):
+    kept = tuple(package for package in probes.PACKAGES if package.distribution in distributions)
+    monkeypatch.setattr(probes, "PACKAGES", kept)
+
+
+def test_a_missing_required_package_fails_and_names_the_verbs(report, monkeypatch):
+    only(monkeypatch, "torch", "pycolmap")
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    code, text = report()
+    assert code == 1
+    assert "evaluate NEEDS pycolmap" in text
+    assert "train ready" in text
+    assert "missing     pycolmap: imports fail" in text
+    assert "make setup" in text
+
+
+def test_a_missing_optional_package_does_not_fail(report, monkeypatch):
+    only(monkeypatch, "torch", "xformers")
+    monkeypatch.setitem(sys.modules, "xformers", None)
+    code, text = report()
+    assert code == 0
+    assert "optional    xformers" in text
+
+
+def test_without_torch_the_rest_is_still_reported(report, monkeypatch):
+    only(monkeypatch, "torch")
+    monkeypatch.setattr(probes, "package_error", lambda package: "No module named 'torch'")
+    code, text = report()
+    assert code == 1
+    assert "train NEEDS torch" in text
+    assert "devices" not in text
+
+
+def test_a_missing_compiler_is_told(report, monkeypatch):
+    only(monkeypatch, "torch")
+    monkeypatch.setattr(probes, "compilers", lambda: {"g++": None, "ninja": "ninja", "nvcc": None, "ffmpeg": None})
+    code, text = report()
+    assert code == 0
+    assert "g++ no" in text
+    assert "apt-get install g++" in text
