@@ -237,7 +237,7 @@ def check_shard_readers(
         lower = f"lower data.num_workers to {fitting}" if fitting else f"use at most {shards} processes"
         raise ValueError(
             f"{where}: {shards} shards for {readers} readers ({world_size} processes x {max(num_workers, 1)} workers); "
-            f"{lower}, pack again with min_shards={readers}, or set data.shared_shards=allow"
+            f"{lower}, pack again with pack.min_shards={readers}, or set data.shared_shards=allow"
         )
 
 
@@ -254,7 +254,7 @@ def _check_shards(folder: Path, split: Split, name: str, frames: int) -> None:
         _require(
             shard.shortest_clip_frames >= frames,
             f"{path}: has a clip of {shard.shortest_clip_frames} frames, fewer than data.frames={frames}; "
-            f"lower data.frames, or pack again with min_frames={frames}",
+            f"lower data.frames, or pack again with pack.min_frames={frames}",
         )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 import multiprocessing
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
@@ -26,8 +27,6 @@ from data_pipeline.realestate10k.inspect import InspectedClip, inspect_clip
 from data_pipeline.realestate10k.layout import ClipFiles, RawDataset, find_clips
 from data_pipeline.shard_writer import write_shard
 from data_pipeline.splits import plan_shards, split_sources
-
-logger = logging.getLogger(__name__)
 
 REPORT_NAME = "pack_report.json"
 _FAR_MICROSECONDS = 8000  # beyond it annotation and frame are known to disagree visibly (RealEstate10K's own tools)
@@ -52,18 +51,22 @@ class PackSettings:
     max_drop_rate: float
     overwrite: bool
     seed: int
-    processes: int
+    processes: int | None
+    """None: one for each core this process may use."""
 
     def validate(self) -> None:
         """Raise ValueError for values out of range."""
         for key in ("samples_per_shard", "min_shards", "min_frames", "processes"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}={getattr(self, key)}: must be at least 1")
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"pack.{key}={value}: must be at least 1")
         frames = self.frame_format
         if frames.short_side < 16 or frames.gop < 1 or not 0 <= frames.crf <= 51:
-            raise ValueError(f"frame_format={asdict(frames)}: expected short_side >= 16, gop >= 1 and crf from 0 to 51")
+            raise ValueError(
+                f"pack.frame_format={asdict(frames)}: expected short_side >= 16, gop >= 1 and crf from 0 to 51"
+            )
         if not 0 <= self.max_drop_rate <= 1:
-            raise ValueError(f"max_drop_rate={self.max_drop_rate}: must be between 0 and 1")
+            raise ValueError(f"pack.max_drop_rate={self.max_drop_rate}: must be between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +79,21 @@ class PackResult:
     """None where an equal set was already there."""
 
 
-def pack(source: Path, output: Path, settings: PackSettings, *, progress: bool = True) -> PackResult:
+def pack(
+    source: Path, output: Path, settings: PackSettings, *, generator: Mapping[str, Any], progress: bool
+) -> PackResult:
     """Pack a RealEstate10K-like folder into a shard set at `output`.
 
-    `output` appears complete or not at all. An equal set that is already there is kept. Raises ValueError for a folder
+    `output` appears complete or not at all. An equal set that is already there is kept. `generator` goes into the
+    manifest: where the raw folder came from. Raises ValueError for a folder
     that is no such dataset, for a bad clip (on_bad_clip=stop), for too many of them (drop), and for an `output` that
     holds something else (unless overwrite).
     """
     settings.validate()
     dataset = find_clips(source)
-    _check_output(output, settings.overwrite)
+    _check_output(output)
     report = DropReport(clips_found=len(dataset.clips))
-    with _workers(settings.processes) as run:
+    with _workers(settings.processes or default_processes()) as run:
         clips = _inspect(dataset, settings, report, run, progress)
         plan = _plan(clips, settings)
         digest = _input_digest(clips, plan, settings)
@@ -105,7 +111,7 @@ def pack(source: Path, output: Path, settings: PackSettings, *, progress: bool =
                     "pixels": "yuv420p",
                     **asdict(settings.frame_format),
                 },
-                generator={"tool": tool_version(), "layout": dataset.layout.value},
+                generator={"tool": tool_version(), "layout": dataset.layout.value, **generator},
                 seed=settings.seed,
                 input_sha256=digest,
                 splits=splits,
@@ -113,6 +119,17 @@ def pack(source: Path, output: Path, settings: PackSettings, *, progress: bool =
             (folder / REPORT_NAME).write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
             write_manifest(manifest, folder)
     return PackResult(folder=output, manifest=manifest, report=report)
+
+
+def default_processes() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def progress_bar(results: Iterable[Item] | None, *, what: str, unit: str, total: int, show: bool) -> tqdm[Item]:
+    """Make a progress bar; in a log file it writes a line every ten seconds instead of ten a second."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(results, desc=what, total=total, unit=unit, mininterval=interval, disable=not show)
 
 
 def tool_version() -> str:
@@ -211,7 +228,7 @@ def _try_encode(clip: InspectedClip, *, frame_format: FrameFormat, tool: str) ->
 def _drop(report: DropReport, clip_id: str, error: BadClip, settings: PackSettings) -> None:
     if settings.on_bad_clip == "stop":
         raise ValueError(
-            f"{error} [{error.reason}; on_bad_clip=drop leaves such clips out and reports them]"
+            f"{error} [{error.reason}; pack.on_bad_clip=drop leaves such clips out and reports them]"
         ) from error
     report.drop(clip_id, error)
 
@@ -223,7 +240,7 @@ def _check_drop_rate(report: DropReport, settings: PackSettings) -> None:
         example = next(iter(next(iter(report.dropped.values())).values()))
         raise ValueError(
             f"{report.total} of {report.clips_found} clips would be left out ({counts}), more than "
-            f"max_drop_rate={settings.max_drop_rate:g} allows; the first: {example}"
+            f"pack.max_drop_rate={settings.max_drop_rate:g} allows; the first: {example}"
         )
 
 
@@ -242,7 +259,7 @@ def _input_digest(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path) -> None:
     """Refuse to touch a folder that is no shard set, whatever `overwrite` says."""
     if output.exists() and not (output / FILE_NAME).is_file() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output}: exists and is not a shard set; choose another folder or remove it")
@@ -255,7 +272,7 @@ def _existing(output: Path, digest: str, overwrite: bool) -> Manifest | None:
     if manifest.input_sha256 != digest:
         raise ValueError(
             f"output={output}: holds a shard set made from other clips or with other settings; "
-            "choose another folder or set overwrite=true"
+            "choose another folder or set pack.overwrite=true"
         )
     return manifest
 
@@ -315,4 +332,4 @@ def _workers(processes: int) -> Iterator[Runner]:
 
 
 def _shown(results: Iterator[Result], what: str, total: int, progress: bool) -> Iterator[Result]:
-    return iter(tqdm(results, desc=what, total=total, unit="clip", disable=not progress))
+    return iter(progress_bar(results, what=what, unit="clip", total=total, show=progress))

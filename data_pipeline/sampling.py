@@ -43,7 +43,7 @@ def select_frames(
     if available < frames:
         raise ValueError(
             f"{where}: {available} frames, fewer than data.frames={frames}; "
-            f"lower data.frames, or pack with min_frames={frames}"
+            f"lower data.frames, or pack with pack.min_frames={frames}"
         )
     fixed = isinstance(stride, int)
     step = stride if isinstance(stride, int) else random_integer(stride[0], stride[1])

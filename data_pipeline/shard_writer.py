@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import webdataset
-
 from data_pipeline.index import build_index, write_index
 from data_pipeline.manifest import ShardEntry
 
@@ -16,6 +14,9 @@ _MTIME = 0.0  # no clock, user or group in the archive
 
 def write_shard(path: Path, samples: Sequence[tuple[str, int, Mapping[str, bytes]]]) -> ShardEntry:
     """Write samples (key, frames, members by extension) as one WebDataset tar, and its index from reading it back."""
+    # Imported here: it imports torch, which each of many packing processes would then load.
+    import webdataset
+
     owner = {"user": "cami2v", "group": "cami2v", "mode": 0o644, "mtime": _MTIME}
     with path.open("wb") as file, webdataset.TarWriter(file, encoder=False, **owner) as tar:
         for key, _, members in samples:

@@ -15,7 +15,7 @@ def split_sources(source_ids: Sequence[str], fractions: Mapping[str, float]) -> 
     are negative or do not sum to 1.
     """
     if any(fraction < 0 for fraction in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
-        raise ValueError(f"splits={dict(fractions)}: fractions must not be negative and must sum to 1")
+        raise ValueError(f"pack.splits={dict(fractions)}: fractions must not be negative and must sum to 1")
     bounds, total = [], 0.0
     for name, fraction in fractions.items():
         if fraction > 0:

@@ -51,7 +51,7 @@ def inspect_clip(
     track = parse_pose_file(files.pose_path)
     frames = len(track.timestamps_microseconds)
     if frames < min_frames:
-        raise BadClip(Reason.TOO_SHORT, f"{files.pose_path}: {frames} frames, fewer than min_frames={min_frames}")
+        raise BadClip(Reason.TOO_SHORT, f"{files.pose_path}: {frames} frames, fewer than pack.min_frames={min_frames}")
     if files.metric_scale is not None:
         parse_metric_scale(files.metric_scale, frames, files.clip_id)
     video_path = dataset.video_path(files, track)
@@ -150,7 +150,7 @@ def _captions(files: ClipFiles, track: PoseTrack, default: str | None) -> tuple[
         raise BadClip(
             Reason.CAPTION_MISSING,
             f"clip {files.clip_id}: no caption in captions.json or {files.pose_path}; "
-            "add one or set default_caption=<text>",
+            "add one or set pack.default_caption=<text>",
         )
     return captions
 

@@ -1,0 +1,67 @@
+"""`cami2v pack`: posed videos (or the synthetic world) -> shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from data_pipeline.pack import PackResult, PackSettings, default_processes, pack, progress_bar
+from data_pipeline.synthetic.world import SyntheticWorld
+from data_pipeline.synthetic.write import write_raw_dataset
+from launch.compose import entry, instantiate_part, settings
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where clips come from and shards go."""
+
+    source: str
+    output: str | None
+    raw: str
+
+
+def run(config: DictConfig) -> None:
+    """Pack, and say what was packed, what was left out and why."""
+    places = Places(source=str(config.source), output=config.output, raw=str(config.raw))
+    options = settings(config.pack, PackSettings, "pack")
+    synthetic = places.source == SYNTHETIC
+    source = Path(places.raw if synthetic else places.source).expanduser()
+    name = SYNTHETIC if synthetic else source.resolve().name
+    output = Path(places.output).expanduser() if places.output else Path("data", "shards", name)
+    generator: dict[str, object] = {"source": name}
+    if synthetic:
+        world: SyntheticWorld = instantiate_part(config.world, "world")
+        _render(source, world, options.processes)
+        generator["world"] = world.settings()
+    result = pack(source, output, options, generator=generator, progress=True)
+    for line in _summary(result):
+        print(line)
+
+
+def _render(folder: Path, world: SyntheticWorld, processes: int | None) -> None:
+    with progress_bar(None, what="render", unit="frame", total=0, show=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        write_raw_dataset(folder, world, processes or default_processes(), show)
+
+
+def _summary(result: PackResult) -> list[str]:
+    lines = ["already packed: equal clips and settings"] if result.report is None else result.report.lines()
+    for name, split in result.manifest.splits.items():
+        size = sum(shard.bytes for shard in split.shards) / 2**20
+        of = f"{len(split.sources)} source videos in {len(split.shards)} shards"
+        lines.append(f"{name}: {split.samples} clips of {of}, {size:.1f} MiB")
+    return [*lines, f"shards: {result.folder}  (train on them: cami2v train data={result.folder})"]
+
+
+main = entry("pack")(run)
+
+if __name__ == "__main__":
+    main()
