@@ -122,6 +122,12 @@ def part_keys(config: DictConfig) -> list[str]:
     return found
 
 
+def check_parts(config: DictConfig) -> None:
+    """Raise what building the parts of a config would raise for their keys and types, without building any."""
+    for key in part_keys(config):
+        check_part(OmegaConf.select(config, key), key, None)
+
+
 def settings(node: DictConfig, settings_class: type[Settings], key: str) -> Settings:
     """Fill a dataclass from a config node; calls its `validate()` if it has one.
 

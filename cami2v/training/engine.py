@@ -111,7 +111,13 @@ class Engine:
         self.settings = settings
         self.gradient_clip_norm = gradient_clip_norm
         settings.check_machine()
-        environment.check_environment(settings.kind, settings.precision.value, gradient_clip_norm, accumulation_steps)
+        environment.check_environment(
+            settings.kind,
+            settings.precision.value,
+            gradient_clip_norm,
+            accumulation_steps=accumulation_steps,
+            processes=environment.world_size(),
+        )
         environment.claim_environment(settings.kind)
         torch.backends.cuda.matmul.allow_tf32 = settings.allow_tf32
         torch.backends.cudnn.allow_tf32 = settings.allow_tf32

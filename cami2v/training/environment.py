@@ -35,16 +35,18 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def check_environment(kind: EngineKind, precision: str, clip_norm: float | None, accumulation_steps: int) -> None:
+def check_environment(
+    kind: EngineKind, precision: str, clip_norm: float | None, *, accumulation_steps: int, processes: int
+) -> None:
     """Refuse a launcher that asks for something else than the config does.
 
     Accelerate lets several of its variables overrule what a program passes. Agreeing or failing leaves one truth.
     Raises ValueError naming the variable, the config key and the fix.
     """
-    if kind is EngineKind.SINGLE and world_size() > 1:
+    if kind is EngineKind.SINGLE and processes > 1:
         raise ValueError(
-            f"engine.kind: got single, but {world_size()} processes were launched (WORLD_SIZE); "
-            "use engine=ddp, zero1, zero2 or zero3, or launch one process"
+            f"engine.kind: got single, but the run has {processes} processes; use engine=ddp, zero1, zero2 or zero3, "
+            "or one process"
         )
     deepspeed = _flag("ACCELERATE_USE_DEEPSPEED")
     stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", kind.zero_stage))

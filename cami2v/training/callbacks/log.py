@@ -90,7 +90,7 @@ class MetricsLog(Callback):
 
         mode = self.settings.wandb
         if mode == "auto":
-            mode = "online" if wandb.api.api_key else "offline"
+            mode = "online" if wandb.login(prompt=False) else "offline"
         return wandb.init(
             id=run.state.tracking_id, name=run.folder.path.name, dir=str(run.folder.path), config=self.config,
             mode=mode, project=self.settings.project, entity=self.settings.entity, resume="allow",

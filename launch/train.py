@@ -1,0 +1,222 @@
+"""`cami2v train`; the same program under `torchrun -m launch.train` and `accelerate launch -m launch.train`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from cami2v.checkpoints.fingerprint import fingerprint
+from cami2v.checkpoints.load import find_weights, load_weights
+from cami2v.checkpoints.resume import check_resumable, read_record
+from cami2v.checkpoints.save import Provenance
+from cami2v.model import VideoDiffusion
+from cami2v.training import environment
+from cami2v.training.callbacks.base import Callback
+from cami2v.training.callbacks.checkpoint import SaveCheckpoints
+from cami2v.training.callbacks.guards import NonFiniteGuard, TrainingStoppedError
+from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
+from cami2v.training.callbacks.validate import Validate
+from cami2v.training.engine import EngineSettings
+from cami2v.training.optimizer import OptimizerSettings
+from cami2v.training.run_folder import RunFolder, replace_text, resolve_resume
+from cami2v.training.trainer import Trainer, TrainerSettings
+from data_pipeline.loader import ClipLoader
+from launch.build import build_model
+from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
+from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run whose settings fit each other, this machine and the data; nothing is built or written yet."""
+
+    trainer: TrainerSettings
+    engine: EngineSettings
+    optimizer: OptimizerSettings
+    logging: LoggingSettings
+    processes: int
+    folder: RunFolder
+    resume_from: Path | None
+    init_from: Path | None
+    loader: ClipLoader
+    validation: ClipLoader | None
+
+
+def run(config: DictConfig) -> None:
+    """Check everything that can be checked cheaply, then train, in this process or in several."""
+    try:
+        plan = prepare(config)
+        if plan.processes > 1 and not launched():
+            start_processes("launch.train", plan.processes)
+        train(config, plan)
+    except (ValueError, TrainingStoppedError) as error:
+        if environment.rank() > 0:
+            # Process 0 finds the same and says it; the launcher then ends this one before it repeats the line.
+            time.sleep(5)
+        if isinstance(error, ValueError):
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from error
+
+
+def prepare(config: DictConfig) -> Plan:
+    """Check a config as a whole. Raises ValueError in one line for what would stop the run later."""
+    processes = process_count(settings(config.cluster, ClusterSettings, "cluster"))
+    trainer = settings(config.trainer, TrainerSettings, "trainer")
+    engine = settings(config.engine, EngineSettings, "engine")
+    optimizer = settings(config.optimizer, OptimizerSettings, "optimizer")
+    logs = settings(config.logging, LoggingSettings, "logging")
+    engine.check_machine()
+    environment.check_environment(
+        engine.kind,
+        engine.precision.value,
+        trainer.gradient_clip_norm,
+        accumulation_steps=trainer.accumulation_steps(processes),
+        processes=processes,
+    )
+    check_parts(config)
+    folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
+    loader = instantiate_part(config.data, "data")
+    loader.validate(processes)
+    if resume_from is not None:
+        expected = {
+            "engine": engine.kind.value,
+            "world_size": processes,
+            "precision": engine.precision.value,
+            "seed": config.seed,
+            "manifest_sha256": loader.manifest.input_sha256,
+        }
+        check_resumable(read_record(resume_from), resume_from, expected)
+    return Plan(
+        trainer=trainer, engine=engine, optimizer=optimizer, logging=logs, processes=processes, folder=folder,
+        resume_from=resume_from, init_from=_init_from(config, resume_from), loader=loader,
+        validation=_validation_loader(config, trainer),
+    )  # fmt: skip
+
+
+def train(config: DictConfig, plan: Plan) -> None:
+    """Build model, callbacks and trainer, and train, in one of `plan.processes` processes."""
+    die_with_parent()
+    if environment.rank() > 0:
+        logging.getLogger().setLevel(logging.WARNING)
+    model = build_model(config)
+    trainable = model.select_trainable(plan.trainer.trainable)
+    if plan.init_from is not None:
+        load_weights(plan.init_from, model)
+        logger.info("weights from %s", plan.init_from)
+    trainer = Trainer(
+        model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
+        folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
+        callbacks=_callbacks(config, plan),
+    )  # fmt: skip
+    if trainer.engine.is_main:
+        _announce(config, plan, model)
+        plan.folder.path.mkdir(parents=True, exist_ok=True)
+        replace_text(plan.folder.config, as_yaml(config))
+    state = trainer.fit()
+    logger.info("finished at step %d: %s", state.step, plan.folder.path)
+    trainer.engine.close()
+
+
+def _callbacks(config: DictConfig, plan: Plan) -> list[Callback]:
+    """Return the callbacks in order: nothing is logged or saved of a step that a guard refuses."""
+    log = MetricsLog(every_steps=plan.trainer.log_every_steps, settings=plan.logging, config=plain(config))
+    callbacks: list[Callback] = [
+        NonFiniteGuard(),
+        log,
+        SaveCheckpoints(every_steps=plan.trainer.checkpoint_every_steps, keep_last=plan.trainer.keep_last_checkpoints),
+    ]
+    if plan.validation is not None:
+        clips = plan.validation.fixed(count=plan.trainer.validation_clips, rank=0, world_size=1, seed=config.seed)
+        sampler = instantiate_part(config.sampler, "sampler")
+        every = plan.trainer.validate_every_steps
+        callbacks.append(Validate(clips=list(clips), sampler=sampler, every_steps=every, log=log))
+    return callbacks
+
+
+def _validation_loader(config: DictConfig, trainer: TrainerSettings) -> ClipLoader | None:
+    if not (trainer.validate_every_steps and trainer.validation_clips):
+        return None
+    node = config.data.copy()
+    node.split = trainer.validation_split
+    node.num_workers = 0
+    try:
+        loader: ClipLoader = instantiate_part(node, "data")
+    except ValueError as error:
+        raise ValueError(f"trainer.validation_split={trainer.validation_split}: {error}") from error
+    if trainer.validation_clips > loader.num_samples:
+        raise ValueError(
+            f"trainer.validation_clips: got {trainer.validation_clips}, but split {trainer.validation_split} of "
+            f"{loader.folder} has {loader.num_samples}; lower it, or set trainer.validation_split"
+        )
+    return loader
+
+
+def _init_from(config: DictConfig, resume_from: Path | None) -> Path | None:
+    if config.init_from is None:
+        return None
+    if config.resume not in (None, "auto"):
+        raise ValueError(
+            "init_from and resume=<run> are both set: resume continues everything, init_from takes weights only; "
+            "keep one"
+        )
+    weights = find_weights(Path(config.init_from))
+    return weights if resume_from is None else None
+
+
+def _provenance(config: DictConfig, plan: Plan, model: VideoDiffusion, trainable: list[str]) -> Provenance:
+    return Provenance(
+        config_sha256=hashlib.sha256(as_yaml(config).encode()).hexdigest(),
+        manifest_sha256=plan.loader.manifest.input_sha256,
+        scale_policy=str(plan.loader.settings.scale_policy),
+        git_revision=_git_revision(),
+        base_fingerprint=fingerprint(model, set(trainable)),
+        seed=config.seed,
+        global_batch_size=plan.trainer.global_batch_size,
+        micro_batch_size=plan.trainer.micro_batch_size,
+    )
+
+
+def _announce(config: DictConfig, plan: Plan, model: VideoDiffusion) -> None:
+    """Say what starts, and on a resume which settings differ from the run's last ones."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    start = "new run" if plan.resume_from is None else f"continuing from {plan.resume_from.name}"
+    logger.info(
+        "%s: %s, %s %s x %d, %d clips, %.2f M trained parameters, global batch %d",
+        plan.folder.path, start, plan.engine.kind.value, plan.engine.precision.value, plan.processes,
+        plan.loader.num_samples, trained / 1e6, plan.trainer.global_batch_size,
+    )  # fmt: skip
+    if plan.resume_from is not None and plan.folder.config.is_file():
+        before, now = _leaves(plain(read_config(plan.folder.config))), _leaves(plain(config))
+        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        for key in [key for key in changed if key not in ("resume", "init_from")]:
+            logger.warning("%s changes with this resume: %s -> %s", key, before.get(key), now.get(key))
+
+
+def _leaves(node: object, key: str = "") -> dict[str, object]:
+    if not isinstance(node, dict):
+        return {key: node}
+    return {k: v for name, inner in node.items() for k, v in _leaves(inner, f"{key}.{name}" if key else name).items()}
+
+
+def _git_revision() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+main = entry("train")(run)
+
+if __name__ == "__main__":
+    main()
