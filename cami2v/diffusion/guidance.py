@@ -33,8 +33,6 @@ class Guidance:
     def __init__(
         self, *, scale: float, rescale: float, camera_scale: float, camera_schedule: Literal["constant", "cosine"]
     ) -> None:
-        if camera_schedule not in ("constant", "cosine"):
-            raise ValueError(f"sampler.guidance.camera_schedule is {camera_schedule!r}; choose one of constant, cosine")
         if scale == 1 and camera_scale != 1:
             raise ValueError(
                 f"sampler.guidance.camera_scale is {camera_scale} while sampler.guidance.scale is 1, which switches "

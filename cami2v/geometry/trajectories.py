@@ -145,13 +145,13 @@ def _still(amount: Tensor) -> Tensor:
     return _move(amount, 0, 0, 0)
 
 
-def _move(amount: Tensor, x: float, y: float, z: float) -> Tensor:
+def _move(amount: Tensor, x: int, y: int, z: int) -> Tensor:
     poses = torch.eye(4, dtype=amount.dtype).repeat(len(amount), 1, 1)
     poses[:, :3, 3] = amount[:, None] * amount.new_tensor([x, y, z])
     return poses
 
 
-def _turn(amount: Tensor, x: float, y: float, z: float) -> Tensor:
+def _turn(amount: Tensor, x: int, y: int, z: int) -> Tensor:
     poses = torch.eye(4, dtype=amount.dtype).repeat(len(amount), 1, 1)
     poses[:, :3, :3] = axis_angle_to_matrix(amount[:, None] * amount.new_tensor([x, y, z]))
     return poses

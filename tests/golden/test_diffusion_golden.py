@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from cami2v.diffusion.guidance import Branch, Guidance
 from cami2v.diffusion.loss import diffusion_loss, vlb_weights, weighted_loss
 from cami2v.diffusion.prediction import Prediction, diffuse, predict_clean, predict_noise
 from cami2v.diffusion.schedule import NoiseSchedule, noise_variances, rescale_to_zero_terminal_snr
-from cami2v.diffusion.steps import sampling_steps
+from cami2v.diffusion.steps import StepSpacing, sampling_steps
 from tests.golden.cases import Case, golden_folder, load_case, normal, uniform
 
 DDIM_CASES = [
@@ -111,11 +112,15 @@ def test_sampling_steps() -> None:
     case = load_case("sched__ddim_timesteps")
     for name, theirs in case.arrays.items():
         spacing, steps = name.rsplit("_", 1)
-        published = spacing if spacing == "quad" else f"published_{spacing}"
-        assert sampling_steps(published, int(steps), 1000) == theirs.tolist(), name
-        assert len(sampling_steps(spacing, int(steps), 1000)) == int(steps)
+        assert sampling_steps(as_published(spacing), int(steps), 1000) == theirs.tolist(), name
+        corrected = sampling_steps(cast(StepSpacing, spacing), int(steps), 1000)
+        assert len(corrected) == int(steps)
         if len(theirs) == int(steps):
-            assert sampling_steps(spacing, int(steps), 1000) == theirs.tolist(), name
+            assert corrected == theirs.tolist(), name
+
+
+def as_published(spacing: str) -> StepSpacing:
+    return cast(StepSpacing, spacing if spacing == "quad" else f"published_{spacing}")
 
 
 def test_condition_drop() -> None:
@@ -220,12 +225,11 @@ def published_edits(case: Case) -> list[StepEdit]:
 
 def published_sampler(case: Case) -> DDIMSampler:
     parameters = case.parameters
-    spacing = parameters["timestep_spacing"]
     # With the scale at 1 the published sampler ignores its camera guidance; ours refuses the combination.
     camera_scale = parameters["camera_cfg"] if parameters["cfg_scale"] != 1 else 1.0
     return DDIMSampler(
         steps=parameters["steps"],
-        spacing="quad" if spacing == "quad" else f"published_{spacing}",
+        spacing=as_published(parameters["timestep_spacing"]),
         eta=parameters["eta"],
         temperature=1.0,
         guidance=Guidance(
@@ -299,7 +303,7 @@ def test_noise_levels_of_the_sampler() -> None:
             continue
         spacing, steps, zero, eta = name.removeprefix("sig_").rsplit("_", 3)
         schedule = published_schedule(zero_terminal_snr=zero == "z1")
-        visited = sampling_steps(spacing if spacing == "quad" else f"published_{spacing}", int(steps), 1000)
+        visited = sampling_steps(as_published(spacing), int(steps), 1000)
         levels = schedule.alphas_cumprod.float().double()
         previous = torch.cat([levels[:1], levels[visited[:-1]]])
         assert_relative(levels[visited], case[f"a_{spacing}_{steps}_{zero}"], 1e-5)
