@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -69,6 +70,8 @@ class PoseResidualBlock(nn.Module):
 class PoseTemporalBlock(nn.Module):
     """Pre-norm transformer block over frames; query, key and value all carry the frame's position."""
 
+    positions: Tensor
+
     def __init__(self, *, width: int, num_heads: int, max_frames: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
@@ -83,6 +86,52 @@ class PoseTemporalBlock(nn.Module):
         placed = normed + self.positions[: hidden.shape[1]].to(normed.dtype)
         hidden = self.self_attention(placed) + hidden
         return self.feed_forward(self.feed_forward_norm(hidden)) + hidden
+
+
+class PoseLevel(nn.Module):
+    """Residual and temporal blocks in alternation at one resolution; only the last block has the full width."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        width: int,
+        blocks: int,
+        num_heads: int,
+        max_frames: int,
+        kernel_size: int,
+        compression: int,
+        downsample: bool,
+        strided_downsample: bool,
+        skip_convolution: bool,
+    ) -> None:
+        super().__init__()
+        widths = [width // compression] * (blocks - 1) + [width]
+        self.residual_blocks = nn.ModuleList(
+            PoseResidualBlock(
+                in_channels=before,
+                channels=after,
+                kernel_size=kernel_size,
+                downsample=downsample and block == 0,
+                strided_downsample=strided_downsample,
+                skip_convolution=skip_convolution,
+            )
+            for block, (before, after) in enumerate(pairwise([in_channels, *widths]))
+        )
+        self.temporal_blocks = nn.ModuleList(
+            PoseTemporalBlock(width=channels, num_heads=num_heads, max_frames=max_frames) for channels in widths
+        )
+
+    def forward(
+        self, hidden: Float[Tensor, "batch_frames in_channels in_height in_width"], frames: int
+    ) -> Float[Tensor, "batch_frames width height width_pixels"]:
+        """Transform each frame, then mix frames, block by block."""
+        for residual, temporal in zip(self.residual_blocks, self.temporal_blocks, strict=True):
+            hidden = residual(hidden)
+            height, width = hidden.shape[2:]
+            tokens = temporal(rearrange(hidden, "(b f) c h w -> (b h w) f c", f=frames))
+            hidden = rearrange(tokens, "(b h w) f c -> (b f) c h w", h=height, w=width)
+        return hidden
 
 
 class PoseEncoder(nn.Module):
@@ -108,49 +157,37 @@ class PoseEncoder(nn.Module):
         super().__init__()
         self.max_frames = max_frames
         self.downscale = downscale
-        self.widths = tuple(widths)
         self.input_convolution = nn.Conv2d(PLUECKER_CHANNELS * downscale**2, widths[0], kernel_size=3, padding=1)
-        self.residual_blocks = nn.ModuleList()
-        self.temporal_blocks = nn.ModuleList()
-        channels = widths[0]
-        for level, width in enumerate(widths):
-            self.residual_blocks.append(nn.ModuleList())
-            self.temporal_blocks.append(nn.ModuleList())
-            for block in range(residual_blocks):
-                # Only the last block of a level is as wide as the backbone.
-                block_width = width if block == residual_blocks - 1 else width // compression
-                self.residual_blocks[level].append(
-                    PoseResidualBlock(
-                        in_channels=channels,
-                        channels=block_width,
-                        kernel_size=kernel_size,
-                        downsample=level > 0 and block == 0,
-                        strided_downsample=strided_downsample,
-                        skip_convolution=skip_convolution,
-                    )
-                )
-                self.temporal_blocks[level].append(
-                    PoseTemporalBlock(width=block_width, num_heads=num_heads, max_frames=max_frames)
-                )
-                channels = block_width
+        self.levels = nn.ModuleList(
+            PoseLevel(
+                in_channels=widths[max(level - 1, 0)],
+                width=width,
+                blocks=residual_blocks,
+                num_heads=num_heads,
+                max_frames=max_frames,
+                kernel_size=kernel_size,
+                compression=compression,
+                downsample=level > 0,
+                strided_downsample=strided_downsample,
+                skip_convolution=skip_convolution,
+            )
+            for level, width in enumerate(widths)
+        )
 
     def forward(self, pluecker: Float[Tensor, "batch 6 frames height width"]) -> Pyramid:
-        """Return features laid out as "batch height width frames channels".
+        """Return features laid out as "batch height width frames channels", the order of temporal tokens.
 
         Raises ValueError for more frames than position codes and for sizes that `downscale` does not divide.
         """
-        batch, _, frames, height, width = pluecker.shape
+        _, _, frames, height, width = pluecker.shape
         self._check_input(frames, height, width)
         hidden = rearrange(pluecker, "b c f h w -> (b f) c h w").to(self.input_convolution.weight.dtype)
         hidden = self.input_convolution(functional.pixel_unshuffle(hidden, self.downscale))
         features = {}
-        for level in range(len(self.widths)):
-            for residual, temporal in zip(self.residual_blocks[level], self.temporal_blocks[level], strict=True):
-                hidden = residual(hidden)
-                rows, columns = hidden.shape[2:]
-                tokens = temporal(rearrange(hidden, "(b f) c h w -> (b h w) f c", f=frames))
-                hidden = rearrange(tokens, "(b h w) f c -> (b f) c h w", h=rows, w=columns)
-            features[2**level] = rearrange(tokens, "(b h w) f c -> b h w f c", b=batch, h=rows)
+        for index, level in enumerate(self.levels):
+            hidden = level(hidden, frames)
+            # Contiguous here once, so that no block has to copy it into its token order.
+            features[2**index] = rearrange(hidden, "(b f) c h w -> b h w f c", f=frames).contiguous()
         return Pyramid(levels=features)
 
     def _check_input(self, frames: int, height: int, width: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from einops import rearrange
@@ -21,9 +20,9 @@ class Pyramid(Movable):
 
     levels: Mapping[int, Tensor]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Pyramid:
         """Return a copy with every level on `device`."""
-        return type(self)(levels={k: v.to(device, non_blocking=non_blocking) for k, v in self.levels.items()})
+        return Pyramid(levels={k: v.to(device, non_blocking=non_blocking) for k, v in self.levels.items()})
 
     def at(self, downsample: int) -> Tensor:
         """Return one level; raises ValueError for a missing one rather than doing without it."""

@@ -223,7 +223,7 @@ _UNET: tuple[Rule, ...] = (
 _POSE_ENCODER: tuple[Rule, ...] = (
     ("encoder_conv_in.{leaf}", "input_convolution.{leaf}"),
     *_joined(
-        [("encoder_down_conv_blocks.{i}.{j}", "residual_blocks.{i}.{j}")],
+        [("encoder_down_conv_blocks.{i}.{j}", "levels.{i}.residual_blocks.{j}")],
         [
             ("in_conv.{leaf}", "widen.{leaf}"),
             ("block1.{leaf}", "convolution1.{leaf}"),
@@ -233,7 +233,7 @@ _POSE_ENCODER: tuple[Rule, ...] = (
         ],
     ),
     *_joined(
-        [("encoder_down_attention_blocks.{i}.{j}", "temporal_blocks.{i}.{j}")],
+        [("encoder_down_attention_blocks.{i}.{j}", "levels.{i}.temporal_blocks.{j}")],
         [
             ("norms.0.{leaf}", "norm.{leaf}"),
             ("ff_norm.{leaf}", "feed_forward_norm.{leaf}"),

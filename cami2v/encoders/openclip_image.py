@@ -44,6 +44,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
                 layers=layers,
                 heads=num_heads,
                 mlp_ratio=4.0,
+                output_tokens=True,
             )
         # Head of the contrastive model; its parameters would only be dead weight here.
         self.tower.ln_post = nn.Identity()
@@ -55,10 +56,8 @@ class OpenCLIPImageEncoder(ImageEncoder):
         """Encode images in [-1, 1]; any aspect ratio is squashed to a square."""
         pixels = preprocess(images).to(self.tower.conv1.weight.dtype)
         with torch.no_grad():
-            output = self.tower.forward_intermediates(
-                pixels, indices=1, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
-            )
-        return torch.cat([output["image_intermediates_prefix"][-1], output["image_intermediates"][-1]], dim=1)
+            class_token, patch_tokens = self.tower(pixels)
+        return torch.cat([class_token[:, None], patch_tokens], dim=1)
 
 
 def preprocess(images: Float[Tensor, "batch 3 height width"]) -> Float32[Tensor, "batch 3 224 224"]:

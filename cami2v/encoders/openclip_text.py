@@ -37,6 +37,7 @@ class OpenCLIPTextEncoder(TextEncoder):
                 heads=num_heads,
                 layers=layers - 1,
                 output_dim=None,
+                pool_type="none",
             )
         if weights is not None:
             self.load_state_dict(load_file(weights))
@@ -46,7 +47,4 @@ class OpenCLIPTextEncoder(TextEncoder):
         """Encode captions; longer ones are cut after 77 tokens, padding is encoded like text."""
         tokens = self.tokenizer(list(captions)).to(self.tower.positional_embedding.device)
         with torch.no_grad():
-            output = self.tower.forward_intermediates(
-                tokens, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
-            )
-        return output["text_intermediates"][-1]
+            return self.tower(tokens)

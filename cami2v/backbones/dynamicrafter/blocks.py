@@ -10,22 +10,22 @@ from torch.utils.checkpoint import checkpoint
 
 from cami2v.backbones.dynamicrafter.attention import SpatialTransformer, TemporalTransformer
 from cami2v.backbones.dynamicrafter.context import BlockContext
-from cami2v.backbones.dynamicrafter.layers import Float32GroupNorm
+from cami2v.backbones.dynamicrafter.layers import Float32GroupNorm, TemporalConv
 from cami2v.backbones.initialisation import zero_initialised
 
 
 class TemporalConvolutionLayer(nn.Module):
-    """Norm, SiLU, dropout and a three-frame convolution, zero-padded in time."""
+    """Norm, SiLU, dropout and a three-frame convolution."""
 
     def __init__(self, *, channels: int, dropout: float) -> None:
         super().__init__()
         self.norm = Float32GroupNorm(channels)
         self.dropout = nn.Dropout(dropout)
-        self.convolution = nn.Conv3d(channels, channels, kernel_size=(3, 1, 1), padding=(1, 0, 0))
+        self.convolution = TemporalConv(channels)
 
     def forward(
-        self, clip: Float[Tensor, "batch channels frames height width"]
-    ) -> Float[Tensor, "batch channels frames height width"]:
+        self, clip: Float[Tensor, "batch channels frames pixels"]
+    ) -> Float[Tensor, "batch channels frames pixels"]:
         """Mix neighbouring frames."""
         return self.convolution(self.dropout(functional.silu(self.norm(clip))))
 
@@ -45,9 +45,9 @@ class TemporalConvolution(nn.Module):
         self, hidden: Float[Tensor, "batch_frames channels height width"], frames: int
     ) -> Float[Tensor, "batch_frames channels height width"]:
         """Mix frames of each clip."""
-        clip = rearrange(hidden, "(b f) c h w -> b c f h w", f=frames)
+        clip = rearrange(hidden, "(b f) c h w -> b c f (h w)", f=frames)
         clip = clip + self.layer4(self.layer3(self.layer2(self.layer1(clip))))
-        return rearrange(clip, "b c f h w -> (b f) c h w")
+        return rearrange(clip, "b c f (h w) -> (b f) c h w", h=hidden.shape[2])
 
 
 class ResidualBlock(nn.Module):
