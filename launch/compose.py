@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +26,8 @@ from launch.errors import USER_ERRORS, explain, fail
 
 Settings = TypeVar("Settings")
 Run = Callable[[DictConfig], None]
+Node = DictConfig | Mapping[str, Any]
+"""A config node, or the same as plain values where a program has worked on it."""
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -80,14 +83,17 @@ def _task(run: Run, full_error: str | None) -> Run:
 def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose conf/<config_name>.yaml as the command line would. Raises ValueError in one line for a wrong override."""
     arguments = expand_shorthands(overrides)
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a running command may compose another
     try:
         with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             return hydra.compose(config_name=config_name, overrides=arguments)
     except USER_ERRORS as error:
         raise ValueError(explain(error, arguments)) from error
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
-def instantiate_part(node: DictConfig, key: str, **runtime: Any) -> Any:
+def instantiate_part(node: Node, key: str, **runtime: Any) -> Any:
     """Build the part that a `_target_` node describes; `runtime` are the arguments the program adds.
 
     Raises ValueError, before anything is built, for an unknown, missing or mistyped key anywhere below `key`.
@@ -95,7 +101,7 @@ def instantiate_part(node: DictConfig, key: str, **runtime: Any) -> Any:
     return signature.build(plain(node, key), key, runtime)
 
 
-def check_part(node: DictConfig, key: str, runtime: Iterable[str] | None = ()) -> None:
+def check_part(node: Node, key: str, runtime: Iterable[str] | None = ()) -> None:
     """Raise what `instantiate_part` would raise for this node, without building it.
 
     `runtime` names what the program will add. A required argument of a type YAML cannot hold is taken to be among it;
@@ -128,7 +134,7 @@ def check_parts(config: DictConfig) -> None:
         check_part(OmegaConf.select(config, key), key, None)
 
 
-def settings(node: DictConfig, settings_class: type[Settings], key: str) -> Settings:
+def settings(node: Node, settings_class: type[Settings], key: str) -> Settings:
     """Fill a dataclass from a config node; calls its `validate()` if it has one.
 
     Raises ValueError with the full key for an unknown, missing or mistyped field.
@@ -136,14 +142,24 @@ def settings(node: DictConfig, settings_class: type[Settings], key: str) -> Sett
     return signature.build_settings(settings_class, plain(node, key), key)
 
 
-def plain(node: DictConfig, key: str = "") -> dict[str, Any]:
+def plain(node: Node, key: str = "") -> dict[str, Any]:
     """Return a config node as plain dicts and lists, interpolations resolved."""
+    if isinstance(node, Mapping) and not isinstance(node, DictConfig):
+        return dict(node)
     if not isinstance(node, DictConfig):
         raise ValueError(f"{key}: got {node!r}, expected a mapping of settings; choose a preset of this group")
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]  # a mapping
     except USER_ERRORS as error:
         raise ValueError(explain(error)) from error
+
+
+def job_arguments() -> list[str]:
+    """Return the command line that composes the running job's config again; in a sweep, that job's share of it."""
+    running = HydraConfig.get()
+    folders = [source.path for source in running.runtime.config_sources if source.provider == "command-line"]
+    own = [item for item in running.overrides.hydra if not item.startswith(("hydra.mode=", "hydra.sweep"))]
+    return [*(item for folder in folders for item in ("--config-dir", folder)), *own, *running.overrides.task]
 
 
 def read_config(path: Path) -> DictConfig:

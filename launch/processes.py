@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
-from hydra.core.hydra_config import HydraConfig
+from launch.compose import job_arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def start_processes(module: str, count: int) -> NoReturn:
     # The failing process has said why; a table and a traceback of the launcher would bury it.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     try:
-        run(parse_args(["--standalone", f"--nproc-per-node={count}", "-m", module, *_job_arguments()]))
+        run(parse_args(["--standalone", f"--nproc-per-node={count}", "-m", module, *job_arguments()]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
@@ -66,11 +66,3 @@ def die_with_parent() -> None:
     if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def _job_arguments() -> list[str]:
-    """Return the command line that composes this job's config again; in a sweep, this job's share of it."""
-    hydra = HydraConfig.get()
-    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    own = [override for override in hydra.overrides.hydra if not override.startswith(("hydra.mode=", "hydra.sweep"))]
-    return [*(item for folder in folders for item in ("--config-dir", folder)), *own, *hydra.overrides.task]

@@ -14,11 +14,10 @@ from launch.signature import locate
 
 CONF = conf_folder()
 ENTRIES = sorted(path.stem for path in CONF.glob("*.yaml"))
-ADDED_BY_THE_PROGRAM = {
-    "camera": {"latent_downsample"},
-    "backbone": {"latent_channels", "adapter_for"},
-}
+ADDED_BY_THE_PROGRAM = {"backbone": {"latent_channels", "adapter_for"}}
 """What launch/build.py hands to a part beside its config."""
+COMPLETED_BY_THE_PROGRAM = {("evaluate", "data"), ("sample", "sampler"), ("evaluate", "sampler")}
+"""Where null means "as the checkpoint says", so that the part is complete only beside a checkpoint."""
 GROUPS_OF_HYDRA = ("hydra",)
 
 
@@ -34,8 +33,8 @@ def choices() -> Iterator[tuple[str, str]]:
         for group in sorted(defaults_of(entry)):
             if group.split("/")[0] in GROUPS_OF_HYDRA:
                 continue
-            for path in sorted((CONF / group).glob("*.yaml")):
-                yield entry, f"{group}={path.stem}"
+            for path in sorted((CONF / group).rglob("*.yaml")):
+                yield entry, f"{path.parent.relative_to(CONF)}={path.stem}"
 
 
 def check_all_parts(entry: str, overrides: list[str]) -> list[str]:
@@ -45,6 +44,10 @@ def check_all_parts(entry: str, overrides: list[str]) -> list[str]:
         node = config
         for name in key.split("."):
             node = node[name]
+        if (entry, key) in COMPLETED_BY_THE_PROGRAM:
+            written = {name: value for name, value in plain(node, key).items() if value is not None}
+            check_part(written, key, None)
+            continue
         check_part(node, key, ADDED_BY_THE_PROGRAM.get(key, set()))
     return keys
 

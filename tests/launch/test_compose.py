@@ -14,6 +14,7 @@ from launch.compose import (
     compose_config,
     entry,
     instantiate_part,
+    job_arguments,
     part_keys,
     plain,
     quote,
@@ -153,6 +154,21 @@ def test_multirun_runs_every_job_and_reports_the_wrong_one(capsys):
     assert command(["-m", "trainer.max_steps=1,0,2"], run) == 2
     assert seen == [1, 2]
     assert "error: trainer.max_steps: got 0, expected at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("conf")
+def test_a_job_can_be_started_again_from_its_arguments():
+    seen = []
+    override = "hydra/job_logging=stdout"
+
+    def run(config):
+        again = compose_config("train", [item for item in job_arguments() if not item.startswith("hydra")])
+        seen.append((plain(again.trainer), job_arguments()))
+        assert again == config
+
+    assert command(["-m", "trainer.max_steps=4,5", "name=a", override], run) == 0
+    assert [steps["max_steps"] for steps, _ in seen] == [4, 5]
+    assert seen[0][1] == [override, "trainer.max_steps=4", "name=a"]
 
 
 @pytest.mark.usefixtures("conf")
