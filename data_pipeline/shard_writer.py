@@ -25,8 +25,8 @@ def write_shard(path: Path, samples: Sequence[tuple[str, int, Mapping[str, bytes
     if [sample.key for sample in index] != [key for key, _, _ in samples]:
         raise ValueError(f"{path}: reads back {len(index)} of {len(samples)} samples; is the disk full?")
     write_index(path, index)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as written:
+        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     return ShardEntry(
         name=path.name,
         samples=len(samples),
