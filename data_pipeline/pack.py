@@ -5,23 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from tqdm import tqdm
+from typing import Any, Literal
 
 from data_pipeline.bad_clips import BadClip, DropReport
 from data_pipeline.manifest import FILE_NAME, Manifest, ShardEntry, Split, read_manifest, write_manifest
+from data_pipeline.parallel import Runner, default_processes, progress_bar, workers
 from data_pipeline.realestate10k.encode import FrameFormat, encode_clip
 from data_pipeline.realestate10k.inspect import InspectedClip, inspect_clip
 from data_pipeline.realestate10k.layout import ClipFiles, RawDataset, find_clips
@@ -30,9 +25,6 @@ from data_pipeline.splits import plan_shards, split_sources
 
 REPORT_NAME = "pack_report.json"
 _FAR_MICROSECONDS = 8000  # beyond it annotation and frame are known to disagree visibly (RealEstate10K's own tools)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +85,7 @@ def pack(
     dataset = find_clips(source)
     _check_output(output)
     report = DropReport(clips_found=len(dataset.clips))
-    with _workers(settings.processes or default_processes()) as run:
+    with workers(settings.processes or default_processes()) as run:
         clips = _inspect(dataset, settings, report, run, progress)
         plan = _plan(clips, settings)
         digest = _input_digest(clips, plan, settings)
@@ -121,17 +113,6 @@ def pack(
     return PackResult(folder=output, manifest=manifest, report=report)
 
 
-def default_processes() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def progress_bar(results: Iterable[Item] | None, *, what: str, unit: str, total: int, show: bool) -> tqdm[Item]:
-    """Make a progress bar; in a log file it writes a line every ten seconds instead of ten a second."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(results, desc=what, total=total, unit=unit, mininterval=interval, disable=not show)
-
-
 def tool_version() -> str:
     """Return the program and version that stand in manifests and samples."""
     try:
@@ -149,7 +130,9 @@ def _inspect(
     # Clips of one source one after another: each process then opens its video once.
     files = sorted(dataset.clips, key=lambda clip: (clip.address, clip.clip_id))
     clips: dict[str, InspectedClip] = {}
-    for each, result in zip(files, _shown(run(job, files), "inspect", len(files), progress), strict=True):
+    for each, result in zip(
+        files, progress_bar(run(job, files), what="inspect", unit="clip", total=len(files), show=progress), strict=True
+    ):
         if isinstance(result, BadClip):
             _drop(report, each.clip_id, result, settings)
             continue
@@ -186,7 +169,7 @@ def _write(
 ) -> dict[str, Split]:
     job = functools.partial(_try_encode, frame_format=settings.frame_format, tool=tool_version())
     ordered = [clips[clip_id] for shards in plan.values() for shard in shards for clip_id in shard]
-    encoded = _shown(run(job, ordered), "encode", len(ordered), progress)
+    encoded = iter(progress_bar(run(job, ordered), what="encode", unit="clip", total=len(ordered), show=progress))
     splits = {}
     for split, shards in plan.items():
         entries: list[ShardEntry] = []
@@ -269,12 +252,22 @@ def _existing(output: Path, digest: str, overwrite: bool) -> Manifest | None:
     if overwrite or not (output / FILE_NAME).is_file():
         return None
     manifest = read_manifest(output)
+    sizes = {shard.name: shard.bytes for split in manifest.splits.values() for shard in split.shards}
+    broken = [name for name, size in sizes.items() if not _has_size(output / name, size)]
+    if broken:
+        raise ValueError(
+            f"output={output}: holds this shard set, but {broken[0]} is missing or cut; set pack.overwrite=true"
+        )
     if manifest.input_sha256 != digest:
         raise ValueError(
             f"output={output}: holds a shard set made from other clips or with other settings; "
             "choose another folder or set pack.overwrite=true"
         )
     return manifest
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 @contextmanager
@@ -295,41 +288,3 @@ def _appearing(output: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-class Runner:
-    """Runs a job over items in order, in this process or in several."""
-
-    def __init__(self, pool: ProcessPoolExecutor | None, processes: int) -> None:
-        self._pool = pool
-        self._window = 4 * processes
-
-    def __call__(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results in the order of the items; few are in flight, so that results do not pile up."""
-        if self._pool is None:
-            yield from map(job, items)
-            return
-        waiting = []
-        for item in items:
-            waiting.append(self._pool.submit(job, item))
-            if len(waiting) >= self._window:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
-
-
-@contextmanager
-def _workers(processes: int) -> Iterator[Runner]:
-    if processes == 1:
-        yield Runner(None, 1)
-        return
-    # Spawned, not forked: the caller may hold threads and locks of torch or FFmpeg.
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield Runner(pool, processes)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _shown(results: Iterator[Result], what: str, total: int, progress: bool) -> Iterator[Result]:
-    return iter(progress_bar(results, what=what, unit="clip", total=total, show=progress))

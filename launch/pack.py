@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from data_pipeline.pack import PackResult, PackSettings, default_processes, pack, progress_bar
+from data_pipeline.pack import PackResult, PackSettings, pack
+from data_pipeline.parallel import default_processes, progress_bar
 from data_pipeline.synthetic.world import SyntheticWorld
 from data_pipeline.synthetic.write import write_raw_dataset
 from launch.compose import entry, instantiate_part, settings

@@ -1,0 +1,62 @@
+"""Run a job over many items in several processes, in order, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def default_processes() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def progress_bar(results: Iterable[Item] | None, *, what: str, unit: str, total: int, show: bool) -> tqdm[Item]:
+    """Make a progress bar; in a log file it writes a line every ten seconds instead of ten a second."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(results, desc=what, total=total, unit=unit, mininterval=interval, disable=not show)
+
+
+class Runner:
+    """Runs a job over items in order, in this process or in several."""
+
+    def __init__(self, pool: ProcessPoolExecutor | None, processes: int) -> None:
+        self._pool = pool
+        self._window = 4 * processes
+
+    def __call__(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the results in the order of the items; few are in flight, so that results do not pile up."""
+        if self._pool is None:
+            yield from map(job, items)
+            return
+        waiting = []
+        for item in items:
+            waiting.append(self._pool.submit(job, item))
+            if len(waiting) >= self._window:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+
+@contextmanager
+def workers(processes: int) -> Iterator[Runner]:
+    """Give a runner over this many processes; 1 stays in this process."""
+    if processes == 1:
+        yield Runner(None, 1)
+        return
+    # Spawned, not forked: the caller may hold threads and locks of torch or FFmpeg.
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield Runner(pool, processes)
+    finally:
+        pool.shutdown(cancel_futures=True)
