@@ -61,4 +61,4 @@ class CameraCtrl(CameraControl):
         with torch.no_grad():
             poses = scaled_relative_poses(cameras, condition_frame, self.trace_scale)
             pluecker = pluecker_map(poses, cameras.intrinsics_pixels, cameras.height, cameras.width)
-        return CameraCtrlCondition(features=self.pose_encoder(pluecker))
+        return CameraCtrlCondition(features=self.pose_encoder.encode(pluecker))

@@ -191,7 +191,8 @@ class CamI2V(CameraControl):
             masks = self._masks(poses, cameras, condition_frame, draws)
         features = Pyramid(levels={})
         if self.pose_encoder is not None:
-            features = self.pose_encoder(pluecker_map(poses, cameras.intrinsics_pixels, cameras.height, cameras.width))
+            pluecker = pluecker_map(poses, cameras.intrinsics_pixels, cameras.height, cameras.width)
+            features = self.pose_encoder.encode(pluecker)
         return CamI2VCondition(features=features, masks=masks, condition_frame=condition_frame)
 
     def _epipolar_attention(self, site: BlockSite) -> EpipolarAttention | None:

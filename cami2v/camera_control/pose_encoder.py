@@ -174,21 +174,25 @@ class PoseEncoder(nn.Module):
             for level, width in enumerate(widths)
         )
 
-    def forward(self, pluecker: Float[Tensor, "batch 6 frames height width"]) -> Pyramid:
-        """Return features laid out as "batch height width frames channels", the order of temporal tokens.
+    def encode(self, pluecker: Float[Tensor, "batch 6 frames height width"]) -> Pyramid:
+        """Return the features of `forward` by latent downsample."""
+        return Pyramid(levels={2**index: level for index, level in enumerate(self(pluecker))})
 
-        Raises ValueError for more frames than position codes and for sizes that `downscale` does not divide.
+    def forward(self, pluecker: Float[Tensor, "batch 6 frames height width"]) -> tuple[Tensor, ...]:
+        """Return features per level, laid out as "batch height width frames channels", the order of temporal tokens.
+
+        A tuple, because ZeRO-3 has to see the tensors that a module returns. Raises ValueError for more frames than position codes and for sizes that `downscale` does not divide.
         """
         _, _, frames, height, width = pluecker.shape
         self._check_input(frames, height, width)
         hidden = rearrange(pluecker, "b c f h w -> (b f) c h w").to(self.input_convolution.weight.dtype)
         hidden = self.input_convolution(functional.pixel_unshuffle(hidden, self.downscale))
-        features = {}
-        for index, level in enumerate(self.levels):
+        features = []
+        for level in self.levels:
             hidden = level(hidden, frames)
             # Contiguous here once, so that no block has to copy it into its token order.
-            features[2**index] = rearrange(hidden, "(b f) c h w -> b h w f c", f=frames).contiguous()
-        return Pyramid(levels=features)
+            features.append(rearrange(hidden, "(b f) c h w -> b h w f c", f=frames).contiguous())
+        return tuple(features)
 
     def _check_input(self, frames: int, height: int, width: int) -> None:
         if frames > self.max_frames:
