@@ -39,7 +39,7 @@ class TextEncoder(nn.Module, ABC):
     width: int
 
     @abstractmethod
-    def encode(self, captions: Sequence[str]) -> Float[Tensor, "batch text_tokens width"]:
+    def encode(self, captions: Sequence[str]) -> Float[Tensor, "batch tokens channels"]:
         """Encode captions; the empty string is the unconditional caption."""
 
 
@@ -49,7 +49,7 @@ class ImageEncoder(nn.Module, ABC):
     width: int
 
     @abstractmethod
-    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch image_tokens width"]:
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens channels"]:
         """Encode images in [-1, 1] of any size."""
 
 

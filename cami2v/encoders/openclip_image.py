@@ -52,7 +52,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
         if weights is not None:
             self.load_state_dict(load_file(weights))
 
-    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch image_tokens width"]:
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens channels"]:
         """Encode images in [-1, 1]; any aspect ratio is squashed to a square."""
         pixels = preprocess(images).to(self.tower.conv1.weight.dtype)
         with torch.no_grad():

@@ -43,7 +43,7 @@ class OpenCLIPTextEncoder(TextEncoder):
             self.load_state_dict(load_file(weights))
         self.tokenizer = open_clip.SimpleTokenizer(context_length=CONTEXT_LENGTH)
 
-    def encode(self, captions: Sequence[str]) -> Float[Tensor, "batch 77 width"]:
+    def encode(self, captions: Sequence[str]) -> Float[Tensor, "batch 77 channels"]:
         """Encode captions; longer ones are cut after 77 tokens, padding is encoded like text."""
         tokens = self.tokenizer(list(captions)).to(self.tower.positional_embedding.device)
         with torch.no_grad():

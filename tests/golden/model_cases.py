@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cami2v.batch import Cameras
 from cami2v.checkpoints.released_names import our_names, released_names, to_our_shape, to_released_shape
+from cami2v.draws import Draws
 from tests.golden.cases import golden_folder, load_arrays, normal_rounded
 
 RELATIVE_L2 = 1e-4
@@ -78,8 +79,8 @@ def cameras(geometry: str) -> tuple[Cameras, Tensor]:
     return built, torch.tensor(entry["cond_frame_index"])
 
 
-class StoredPerturbation:
-    """Stands for `Draws`: returns a geometry's stored perturbation."""
+class StoredPerturbation(Draws):
+    """Returns a geometry's stored perturbation instead of a draw."""
 
     def __init__(self, geometry: str) -> None:
         self.geometry = geometry
@@ -90,18 +91,18 @@ class StoredPerturbation:
         return normal_rounded(f"geom/{self.geometry}/perturb", (batch, *shape, 1))[..., 0]
 
 
-def fill(module: nn.Module, *, ours: str, released: str, inner: str = "") -> int:
+def fill(module: nn.Module, *, ours: str, released: str) -> int:
     """Give every parameter the value that follows from its released name; return how many numbers that were.
 
-    `ours` and `released` are the module's prefixes in a whole model and checkpoint; the value's key is the name without
-    `released`, with `inner` in front.
+    `ours` and `released` are the module's prefixes in a whole model and checkpoint; the value's key is the released
+    name without its prefix.
     """
     parameters = {f"{ours}{name}": parameter for name, parameter in module.named_parameters()}
     total = 0
     for name, released_name in released_names(parameters).items():
         assert released_name.startswith(released), released_name
         shape = to_released_shape(name, parameters[name].detach()).shape
-        value = _value(inner + released_name.removeprefix(released), tuple(shape))
+        value = _value(released_name.removeprefix(released), tuple(shape))
         with torch.no_grad():
             parameters[name].copy_(to_our_shape(name, value))
         total += value.numel()
@@ -110,9 +111,7 @@ def fill(module: nn.Module, *, ours: str, released: str, inner: str = "") -> int
 
 def stored_keys(case: str, part: str) -> dict[str, tuple[int, ...]]:
     """Return parameter names and shapes of a released sub-module."""
-    with gzip.open(golden_folder() / "cases" / "models" / "keys.json.gz", "rt") as file:
-        entries = json.load(file)[f"{case}:{part}"]
-    return {name: tuple(shape) for name, shape, kind in entries if kind == "param"}
+    return {name: tuple(shape) for name, shape, kind in _keys()[f"{case}:{part}"] if kind == "param"}
 
 
 def assert_same_names(module: nn.Module, *, ours: str, released: str, keys: dict[str, tuple[int, ...]]) -> None:
@@ -148,6 +147,12 @@ def _value(key: str, shape: tuple[int, ...]) -> Tensor:
 @functools.cache
 def _index() -> dict[str, Any]:
     return json.loads((golden_folder() / "cases" / "models" / "index.json").read_text())
+
+
+@functools.cache
+def _keys() -> dict[str, Any]:
+    with gzip.open(golden_folder() / "cases" / "models" / "keys.json.gz", "rt") as file:
+        return json.load(file)
 
 
 @functools.cache
