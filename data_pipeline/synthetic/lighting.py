@@ -14,7 +14,10 @@ REACH_METRES = 0.22
 
 
 def _box_distance(
-    points: Float64[np.ndarray, "points 3"], centre: Float64[np.ndarray, "3"], axes: Float64[np.ndarray, "3 3"], half: Float64[np.ndarray, "3"]
+    points: Float64[np.ndarray, "points 3"],
+    centre: Float64[np.ndarray, "3"],
+    axes: Float64[np.ndarray, "3 3"],
+    half: Float64[np.ndarray, "3"],
 ) -> Float64[np.ndarray, " points"]:
     outside = np.maximum(np.abs((points - centre) @ axes) - half, 0)
     return np.linalg.norm(outside, axis=1)
@@ -23,13 +26,13 @@ def _box_distance(
 def light_at(
     room: Room, points: Float64[np.ndarray, "points 3"], normal: Float64[np.ndarray, "3"], own_box: int
 ) -> Float64[np.ndarray, " points"]:
-    """Return the brightness of surface points with the given normal, at most 1."""
-    lamp = np.array([0.08 * room.width, -room.height - 0.4, -0.06 * room.depth])
+    """Return the brightness of surface points with the given normal, at most 1.1."""
+    lamp = np.array([0.08 * room.width, -room.height + 0.3, -0.06 * room.depth])
     towards = lamp - points
     distance = np.linalg.norm(towards, axis=1)
     cosine = np.clip(towards @ normal / distance, 0, 1)
-    sky = 0.62 + 0.06 * normal[0] - 0.09 * normal[2] - 0.06 * normal[1]
-    light = sky + 0.55 * cosine / (1 + (distance / 3.5) ** 2)
+    sky = 0.74 + 0.05 * normal[0] - 0.08 * normal[2] + 0.1 * max(normal[1], 0)
+    light = sky + 0.6 * cosine / (1 + (distance / 3.5) ** 2)
     sides = ((0, room.width / 2, 1), (0, room.width / 2, -1), (2, room.depth / 2, 1), (2, room.depth / 2, -1))
     gaps = [(half - sign * points[:, axis], axis) for axis, half, sign in sides]
     gaps += [(-points[:, 1], 1), (points[:, 1] + room.height, 1)]
@@ -40,7 +43,7 @@ def light_at(
         if index != own_box:
             near = _box_distance(points, box.centre, box.axes, box.half_size)
             light = light * (1 - 0.4 * np.exp(-near / REACH_METRES))
-    return np.minimum(light, 1.08)
+    return np.minimum(light, 1.1)
 
 
 def bake_light(

@@ -34,14 +34,14 @@ def _groove(position: Float32[np.ndarray, "*shape"], period: float, width: float
     return soft_step(width / 2 - distance)
 
 
-def plaster(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def plaster(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint a wall rolled unevenly: soft clouds, trowel marks and speckles."""
     clouds = fractal_noise(rng, height, width, density / 2, gain=0.8)
     spots = soft_step(value_noise(rng, height, width, density / 24) - 1.5, 0.3)
     return _tinted(colour, 1 + 0.07 * clouds - 0.18 * spots)
 
 
-def striped_wallpaper(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def striped_wallpaper(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint vertical stripes of uneven widths and tones on rough paper."""
     _, x = _coordinates(height, width)
     tone = np.zeros((1, width), np.float32)
@@ -53,7 +53,7 @@ def striped_wallpaper(rng: np.random.Generator, height: int, width: int, density
     return _tinted(colour, np.clip(1 + tone, 0.72, 1.2) + 0.06 * paper)
 
 
-def floral_wallpaper(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def floral_wallpaper(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint a jittered lattice of blossoms, no two alike, over soft paper."""
     y, x = _coordinates(height, width)
     texture = _tinted(colour, 1 + 0.06 * fractal_noise(rng, height, width, density / 3, gain=0.85))
@@ -62,7 +62,7 @@ def floral_wallpaper(rng: np.random.Generator, height: int, width: int, density:
         for column in range(int(width / period) + 2):
             centre_y = (row + rng.uniform(-0.22, 0.22)) * period
             centre_x = (column + 0.5 * (row % 2) + rng.uniform(-0.22, 0.22)) * period
-            radius, petals, phase = rng.uniform(0.18, 0.34) * period, rng.integers(3, 8), rng.uniform(0, 6.28)
+            radius, petals, phase = rng.uniform(0.18, 0.34) * period, int(rng.integers(3, 8)), rng.uniform(0, 6.28)
             ink = hsv(hue + rng.uniform(-0.12, 0.12), rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.9))
             rows = slice(max(0, int(centre_y - period / 2)), max(0, int(centre_y + period / 2)))
             columns = slice(max(0, int(centre_x - period / 2)), max(0, int(centre_x + period / 2)))
@@ -76,7 +76,7 @@ def floral_wallpaper(rng: np.random.Generator, height: int, width: int, density:
     return texture
 
 
-def brick(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def brick(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint running-bond brickwork with a tone and a hue of its own per brick."""
     y, x = _coordinates(height, width)
     course, length, joint = 0.085 * density, 0.24 * density, 0.012 * density
@@ -90,7 +90,7 @@ def brick(rng: np.random.Generator, height: int, width: int, density: float, col
     return (brickwork + mortar * (np.float32(0.72) - brickwork)) * rough[..., None]
 
 
-def planks(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def planks(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint staggered wooden boards along the columns, each with its own tone, grain and length."""
     y, x = _coordinates(height, width)
     board, length = 0.14 * density, 1.1 * density
@@ -99,22 +99,22 @@ def planks(rng: np.random.Generator, height: int, width: int, density: float, co
     shifted = x + offsets[row]
     column = (shifted / length).astype(int)
     tones = rng.uniform(0.68, 1.12, (row.max() + 1, column.max() + 1)).astype(np.float32)[row, column]
-    grain = fractal_noise(rng, height, width, density / 24, gain=0.8, stretch=9)
+    grain = fractal_noise(rng, height, width, density / 24, gain=0.8, stretch=9.0)
     clouds = fractal_noise(rng, height, width, density / 3, gain=0.8)
     gap = np.maximum(_groove(y, board, 0.008 * density), _groove(shifted, length, 0.008 * density))
     return _tinted(colour, tones * (1 + 0.10 * grain + 0.05 * clouds) * (1 - 0.6 * gap))
 
 
-def wood(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def wood(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint one piece of timber, grain along its longer side."""
     if height > width:
         return wood(rng, width, height, density, colour).transpose(1, 0, 2)
-    grain = fractal_noise(rng, height, width, density / 16, gain=0.8, stretch=8)
-    rings = np.sin(6 * value_noise(rng, height, width, density / 8, stretch=6))
-    return _tinted(colour, 1 + 0.10 * grain + 0.07 * rings)
+    grain = fractal_noise(rng, height, width, density / 30, gain=0.9, stretch=8.0)
+    rings = np.sin(5 * value_noise(rng, height, width, density / 9, stretch=9.0))
+    return _tinted(colour, 1 + 0.09 * grain + 0.04 * rings)
 
 
-def tiles(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def tiles(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint square tiles in two families of tones, marbled, with light joints."""
     y, x = _coordinates(height, width)
     side = 0.33 * density
@@ -129,7 +129,7 @@ def tiles(rng: np.random.Generator, height: int, width: int, density: float, col
     return surface + joint * (np.float32(0.8) - surface) * np.float32(0.8)
 
 
-def fabric(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def fabric(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint upholstery: mottled cloth, sometimes with a two-way check."""
     y, x = _coordinates(height, width)
     cloth = 1 + 0.11 * fractal_noise(rng, height, width, density / 6, gain=0.9)
@@ -139,7 +139,7 @@ def fabric(rng: np.random.Generator, height: int, width: int, density: float, co
     return _tinted(colour, cloth)
 
 
-def carpet(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def carpet(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint a bordered rug with nested lozenges in two more colours."""
     y, x = _coordinates(height, width)
     inner, band = hsv(rng.random(), 0.5, 0.55), hsv(rng.random(), 0.35, 0.85)
@@ -152,7 +152,7 @@ def carpet(rng: np.random.Generator, height: int, width: int, density: float, co
     return texture * (1 + 0.13 * fractal_noise(rng, height, width, density / 8, gain=0.9))[..., None]
 
 
-def books(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def books(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint an open bookcase: shelves of `colour` with spines of many colours between them."""
     texture = wood(rng, height, width, density, colour)
     shelves = max(1, round(height / (0.34 * density)))
@@ -172,7 +172,7 @@ def books(rng: np.random.Generator, height: int, width: int, density: float, col
     return texture * (1 + 0.05 * fractal_noise(rng, height, width, density / 10))[..., None]
 
 
-def drawers(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def drawers(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint cabinet fronts: a grid of doors or drawers with dark joints and bright knobs."""
     y, x = _coordinates(height, width)
     rows, columns = max(1, round(height / (0.32 * density))), max(1, round(width / (0.5 * density)))
@@ -186,29 +186,43 @@ def drawers(rng: np.random.Generator, height: int, width: int, density: float, c
     return texture + knob * (np.array([0.92, 0.88, 0.7], np.float32) - texture)
 
 
-def foliage(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def foliage(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint leaves: overlapping light and dark blotches."""
     leaves = fractal_noise(rng, height, width, density / 10, gain=0.9)
     return _tinted(colour, 0.8 + 0.35 * np.tanh(1.5 * leaves))
 
 
-def plain(rng: np.random.Generator, height: int, width: int, density: float, colour: Colour) -> Texture:
+def plain(rng: np.random.Generator, height: int, width: int, density: int, colour: Colour) -> Texture:
     """Paint a lacquered or metal surface with faint wear."""
     return _tinted(colour, 1 + 0.06 * fractal_noise(rng, height, width, density / 6, gain=0.85))
 
 
-Painter: TypeAlias = Callable[[np.random.Generator, int, int, float, Colour], Texture]
+Painter: TypeAlias = Callable[[np.random.Generator, int, int, int, Colour], Texture]
 
 MATERIALS: dict[str, Painter] = {
     painter.__name__: painter
-    for painter in (plaster, striped_wallpaper, floral_wallpaper, brick, planks, wood, tiles, fabric, carpet, books, drawers, foliage, plain)
+    for painter in (
+        plaster,
+        striped_wallpaper,
+        floral_wallpaper,
+        brick,
+        planks,
+        wood,
+        tiles,
+        fabric,
+        carpet,
+        books,
+        drawers,
+        foliage,
+        plain,
+    )
 }
 WALLS = ("plaster", "striped_wallpaper", "floral_wallpaper", "brick", "plaster")
 FLOORS = ("planks", "tiles", "planks")
 
 
 def paint(
-    material: str, rng: np.random.Generator, width_metres: float, height_metres: float, density: float, colour: Colour
+    material: str, rng: np.random.Generator, width_metres: float, height_metres: float, density: int, colour: Colour
 ) -> Texture:
     """Paint `material` on a rectangle of the given size; values stay near [0, 1] but are not clipped."""
     height, width = max(2, round(height_metres * density)), max(2, round(width_metres * density))

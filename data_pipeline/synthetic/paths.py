@@ -1,7 +1,7 @@
 """Smooth random camera paths through a room with RealEstate10K-like motion.
 
-Six real clips (../shared sample, 30 frames per second): 0.24 to 0.71 units per second along paths at least 0.75 times as
-straight as a chord, mostly forwards; 1 to 17 degrees per second, nearly all of it yaw; 4 to 52 degrees in 4.3 seconds.
+Six real clips of 16 frames, 8 apart at 30 frames per second: 0.24 to 0.71 units per second, the chord at least 0.75
+times the path, five of six forwards; 1 to 12 degrees per second, nearly all of it yaw; 4 to 52 degrees in all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def _eased(rng: np.random.Generator, frames: int) -> Float64[np.ndarray, " frame
     return t + rng.uniform(-0.25, 0.25) * np.sin(np.pi * t) * np.cos(np.pi * t) / np.pi
 
 
-def _spline(points: Float64[np.ndarray, "knots axes"], t: Float64[np.ndarray, " frames"]) -> Float64[np.ndarray, "frames axes"]:
+def _spline(
+    points: Float64[np.ndarray, "knots axes"], t: Float64[np.ndarray, " frames"]
+) -> Float64[np.ndarray, "frames axes"]:
     """Evaluate a uniform Catmull-Rom spline through `points` at `t` in [0, 1]."""
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     position = np.clip(t, 0, 1) * (len(points) - 1)
@@ -48,7 +50,9 @@ def _sign(rng: np.random.Generator) -> float:
     return 1.0 if rng.random() < 0.5 else -1.0
 
 
-def _yaw_drift(rng: np.random.Generator, progress: Float64[np.ndarray, " frames"], limit: float) -> Float64[np.ndarray, " frames"]:
+def _yaw_drift(
+    rng: np.random.Generator, progress: Float64[np.ndarray, " frames"], limit: float
+) -> Float64[np.ndarray, " frames"]:
     return rng.uniform(-limit, limit) * progress
 
 
@@ -103,7 +107,9 @@ KINDS: dict[str, Callable[[np.random.Generator, int, float, float], Curve]] = {
 }
 
 
-def _wander(rng: np.random.Generator, times: Float64[np.ndarray, " frames"], amplitude: float) -> Float64[np.ndarray, " frames"]:
+def _wander(
+    rng: np.random.Generator, times: Float64[np.ndarray, " frames"], amplitude: float
+) -> Float64[np.ndarray, " frames"]:
     """Return the slow unsteadiness of a hand-held camera: three sines below 1 Hz."""
     waves = np.zeros(len(times))
     for frequency in rng.uniform(0.15, 0.9, 3):
@@ -132,7 +138,9 @@ def _distances(room: Room, points: Float64[np.ndarray, "points 3"]) -> Float64[n
     """Return distances of points to every box."""
     distances = np.full((len(points), max(1, len(room.boxes))), np.inf)
     for index, box in enumerate(room.boxes):
-        distances[:, index] = np.linalg.norm(np.maximum(np.abs((points - box.centre) @ box.axes) - box.half_size, 0), axis=1)
+        distances[:, index] = np.linalg.norm(
+            np.maximum(np.abs((points - box.centre) @ box.axes) - box.half_size, 0), axis=1
+        )
     return distances
 
 
@@ -145,7 +153,10 @@ def free_positions(room: Room, points: Float64[np.ndarray, "points 3"]) -> Bool[
 
 def clear_view(room: Room, camera_to_world: Float64[np.ndarray, "frames 4 4"]) -> bool:
     """Tell whether rays ahead, to both sides and downwards see nothing too near, by marching along them."""
-    rays = np.array([[0, 0, 1], [-0.5, 0, 1], [0.5, 0, 1], [0, 0.3, 1], [-0.4, 0.25, 1], [0.4, 0.25, 1]]) * VIEW_CLEARANCE_METRES
+    rays = (
+        np.array([[0, 0, 1], [-0.5, 0, 1], [0.5, 0, 1], [0, 0.3, 1], [-0.4, 0.25, 1], [0.4, 0.25, 1]])
+        * VIEW_CLEARANCE_METRES
+    )
     half = np.array([room.width, room.height, room.depth]) / 2
     middle = np.array([0, -room.height / 2, 0])
     directions = np.einsum("fij,rj->fri", camera_to_world[:, :3, :3], rays)
@@ -173,7 +184,9 @@ def _candidate(
     pitch = np.deg2rad(rng.normal(-5, 3)) + np.deg2rad(rng.normal(0, 2)) * ramp + _wander(rng, times, np.deg2rad(0.4))
     poses = np.tile(np.eye(4), (len(times), 1, 1))
     poses[:, :3, :3] = _rotations(
-        heading + yaw + _wander(rng, times, np.deg2rad(0.5)), pitch, np.deg2rad(rng.normal(0, 0.4)) + _wander(rng, times, np.deg2rad(0.2))
+        heading + yaw + _wander(rng, times, np.deg2rad(0.5)),
+        pitch,
+        np.deg2rad(rng.normal(0, 0.4)) + _wander(rng, times, np.deg2rad(0.2)),
     )
     poses[:, 0, 3] = start[0] + c * plan[:, 0] + s * plan[:, 1] + _wander(rng, times, 0.012)
     poses[:, 1, 3] = -eye + climb * ramp + _wander(rng, times, 0.012)

@@ -11,10 +11,12 @@ from jaxtyping import Float32
 from data_pipeline.synthetic.materials import Texture, fabric, hsv, wood
 from data_pipeline.synthetic.noise import fractal_noise, soft_step, value_noise
 
-Motif: TypeAlias = Callable[[np.random.Generator, int, int, float], Texture]
+Motif: TypeAlias = Callable[[np.random.Generator, int, int, int], Texture]
 
 
-def _unit_coordinates(height: int, width: int) -> tuple[Float32[np.ndarray, "height 1"], Float32[np.ndarray, "1 width"]]:
+def _unit_coordinates(
+    height: int, width: int
+) -> tuple[Float32[np.ndarray, "height 1"], Float32[np.ndarray, "1 width"]]:
     """Return rows and columns of texel centres, both in units of the height."""
     y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height
     return y, (np.arange(width, dtype=np.float32)[None] + 0.5) / height
@@ -24,7 +26,7 @@ def _cover(texture: Texture, alpha: Float32[np.ndarray, "height width"], colour:
     texture += alpha[..., None] * (colour - texture)
 
 
-def landscape(rng: np.random.Generator, height: int, width: int, density: float) -> Texture:
+def landscape(rng: np.random.Generator, height: int, width: int, density: int) -> Texture:
     """Paint hills in front of hills under a sky with a sun."""
     y, x = _unit_coordinates(height, width)
     hue = rng.random() if rng.random() < 0.4 else rng.uniform(0.5, 0.62)
@@ -35,14 +37,14 @@ def landscape(rng: np.random.Generator, height: int, width: int, density: float)
     sun = np.hypot(y - rng.uniform(0.15, 0.35), x - rng.uniform(0.15, 0.85) * width / height)
     _cover(texture, soft_step((0.09 - sun) * height), hsv(rng.uniform(0.0, 0.15), 0.6, 1.0))
     for layer in range(4):
-        ridge = 0.42 + 0.14 * layer + 0.07 * value_noise(rng, 1, width, max(width / (4 + 2 * layer), 3))
-        ridge = ridge + 0.015 * value_noise(rng, 1, width, max(width / 40, 3))
+        ridge = 0.42 + 0.14 * layer + 0.07 * value_noise(rng, 1, width, max(width / (4 + 2 * layer), 3.0))
+        ridge = ridge + 0.015 * value_noise(rng, 1, width, max(width / 40, 3.0))
         tone = hsv(hue + 0.15 * layer + rng.uniform(-0.1, 0.1), 0.35 + 0.1 * layer, 0.75 - 0.13 * layer)
         _cover(texture, soft_step((y - ridge) * height), tone)
     return texture
 
 
-def mondrian(rng: np.random.Generator, height: int, width: int, density: float) -> Texture:
+def mondrian(rng: np.random.Generator, height: int, width: int, density: int) -> Texture:
     """Paint coloured rectangles between black bars."""
     texture = np.full((height, width, 3), 0.92, np.float32)
     bar = max(2, round(0.012 * density))
@@ -52,7 +54,9 @@ def mondrian(rng: np.random.Generator, height: int, width: int, density: float) 
         tall, wide = bottom - top, right - left
         if max(tall, wide) < 0.16 * density or (max(tall, wide) < 0.4 * density and rng.random() < 0.3):
             if rng.random() < 0.7:
-                texture[top:bottom, left:right] = hsv((0.0, 0.13, 0.6, 0.55, 0.33)[rng.integers(5)], rng.uniform(0.5, 0.9), rng.uniform(0.5, 0.95))
+                texture[top:bottom, left:right] = hsv(
+                    (0.0, 0.13, 0.6, 0.55, 0.33)[rng.integers(5)], rng.uniform(0.5, 0.9), rng.uniform(0.5, 0.95)
+                )
             texture[top : top + bar, left:right] = texture[top:bottom, left : left + bar] = 0.08
         elif tall > wide:
             cut = top + round(tall * rng.uniform(0.3, 0.7))
@@ -63,7 +67,7 @@ def mondrian(rng: np.random.Generator, height: int, width: int, density: float) 
     return texture
 
 
-def discs(rng: np.random.Generator, height: int, width: int, density: float) -> Texture:
+def discs(rng: np.random.Generator, height: int, width: int, density: int) -> Texture:
     """Paint concentric discs scattered over a tinted ground."""
     y, x = _unit_coordinates(height, width)
     hue = rng.random()
@@ -77,7 +81,7 @@ def discs(rng: np.random.Generator, height: int, width: int, density: float) -> 
     return texture
 
 
-def portrait(rng: np.random.Generator, height: int, width: int, density: float) -> Texture:
+def portrait(rng: np.random.Generator, height: int, width: int, density: int) -> Texture:
     """Paint head and shoulders before a mottled backdrop."""
     y, x = _unit_coordinates(height, width)
     x = x - width / height / 2
@@ -93,12 +97,17 @@ def portrait(rng: np.random.Generator, height: int, width: int, density: float) 
     return texture
 
 
-def world_map(rng: np.random.Generator, height: int, width: int, density: float) -> Texture:
+def world_map(rng: np.random.Generator, height: int, width: int, density: int) -> Texture:
     """Paint land and sea with shelves and a graticule."""
     y, x = _unit_coordinates(height, width)
     relief = fractal_noise(rng, height, width, height / 3, gain=0.6)
     texture = np.broadcast_to(hsv(0.57, 0.45, 0.7), (height, width, 3)).copy()
-    for level, tone in ((-0.15, hsv(0.54, 0.3, 0.85)), (0.1, hsv(0.2, 0.35, 0.8)), (0.7, hsv(0.1, 0.45, 0.7)), (1.3, hsv(0.07, 0.5, 0.5))):
+    for level, tone in (
+        (-0.15, hsv(0.54, 0.3, 0.85)),
+        (0.1, hsv(0.2, 0.35, 0.8)),
+        (0.7, hsv(0.1, 0.45, 0.7)),
+        (1.3, hsv(0.07, 0.5, 0.5)),
+    ):
         _cover(texture, soft_step(relief - level, 0.08), tone)
     for lines in (y, x):
         distance = np.abs(lines % 0.2 - 0.1) * height
@@ -106,7 +115,7 @@ def world_map(rng: np.random.Generator, height: int, width: int, density: float)
     return texture
 
 
-def poster(rng: np.random.Generator, height: int, width: int, density: float) -> Texture:
+def poster(rng: np.random.Generator, height: int, width: int, density: int) -> Texture:
     """Paint a bold shape over lines of block letters."""
     y, x = _unit_coordinates(height, width)
     hue = rng.random()
@@ -127,10 +136,17 @@ def poster(rng: np.random.Generator, height: int, width: int, density: float) ->
     return texture
 
 
-MOTIFS: dict[str, Motif] = {"landscape": landscape, "mondrian": mondrian, "discs": discs, "portrait": portrait, "map": world_map, "poster": poster}
+MOTIFS: dict[str, Motif] = {
+    "landscape": landscape,
+    "mondrian": mondrian,
+    "discs": discs,
+    "portrait": portrait,
+    "map": world_map,
+    "poster": poster,
+}
 
 
-def picture(rng: np.random.Generator, motif: str, width_metres: float, height_metres: float, density: float) -> Texture:
+def picture(rng: np.random.Generator, motif: str, width_metres: float, height_metres: float, density: int) -> Texture:
     """Paint a framed `motif`."""
     height, width = max(8, round(height_metres * density)), max(8, round(width_metres * density))
     border = max(1, round(rng.uniform(0.02, 0.05) * density))
@@ -146,7 +162,7 @@ def picture(rng: np.random.Generator, motif: str, width_metres: float, height_me
     return framed
 
 
-def window(rng: np.random.Generator, width_metres: float, height_metres: float, density: float) -> Texture:
+def window(rng: np.random.Generator, width_metres: float, height_metres: float, density: int) -> Texture:
     """Paint a bright landscape behind muntins, with curtains at both sides."""
     height, width = max(8, round(height_metres * density)), max(8, round(width_metres * density))
     texture = 0.25 + 0.8 * landscape(rng, height, width, density)
@@ -162,7 +178,7 @@ def window(rng: np.random.Generator, width_metres: float, height_metres: float, 
     return texture
 
 
-def door(rng: np.random.Generator, width_metres: float, height_metres: float, density: float) -> Texture:
+def door(rng: np.random.Generator, width_metres: float, height_metres: float, density: int) -> Texture:
     """Paint a panelled door in its frame, with a handle."""
     height, width = max(8, round(height_metres * density)), max(8, round(width_metres * density))
     colour = hsv(rng.uniform(0.03, 0.12), rng.uniform(0.1, 0.6), rng.uniform(0.45, 0.9))

@@ -1,8 +1,8 @@
 """Exact ray casting of a scene of textured rectangles by a pinhole camera.
 
-Over the image, the inverse depth w of a plane is affine in the ray (x, y, 1), and so are u w and v w for the metres u, v
-across the rectangle. So a ray hits where w, u w, v w, (width - u) w and (height - v) w are all positive, and the nearest
-hit has the largest w: five affine functions and no division per ray and rectangle.
+Over the image, the inverse depth w of a plane is affine in the ray (x, y, 1), and so are u w and v w for the metres u
+and v across the rectangle. So a ray hits where w, u w, v w, (width - u) w and (height - v) w are all positive, and the
+nearest hit has the largest w: five affine functions and no division per ray and rectangle.
 """
 
 from __future__ import annotations
@@ -53,14 +53,21 @@ def _bounds(
     depth = np.where(valid, points[..., 2], 1)
     x = focal_x * points[..., 0] / depth + centre_x
     y = focal_y * points[..., 1] / depth + centre_y
-    low, high = [np.where(valid, p, np.inf).min(1) for p in (x, y)], [np.where(valid, p, -np.inf).max(1) for p in (x, y)]
+    low, high = (
+        [np.where(valid, p, np.inf).min(1) for p in (x, y)],
+        [np.where(valid, p, -np.inf).max(1) for p in (x, y)],
+    )
     edges = [np.floor(low[0]), np.ceil(high[0]), np.floor(low[1]), np.ceil(high[1])]
     limits = (width, width, height, height)
     return np.stack([np.clip(e, 0, limit) for e, limit in zip(edges, limits, strict=True)], axis=1).astype(np.int64)
 
 
 def _view(
-    scene: Scene, camera_to_world: Float64[np.ndarray, "4 4"], intrinsics: Float64[np.ndarray, "4"], height: int, width: int
+    scene: Scene,
+    camera_to_world: Float64[np.ndarray, "4 4"],
+    intrinsics: Float64[np.ndarray, "4"],
+    height: int,
+    width: int,
 ) -> _View:
     axes, centre = camera_to_world[:3, :3], camera_to_world[:3, 3]
     towards = scene.corner - centre
@@ -73,15 +80,19 @@ def _view(
     bounds = _bounds(corners @ axes, intrinsics, height, width)
     seen = (distance < -1e-6) & (bounds[:, 1] > bounds[:, 0]) & (bounds[:, 3] > bounds[:, 2])
     kept = np.flatnonzero(seen)
-    # Near, large surfaces first: what they hide then fails the depth test early and writes nothing.
     inverse_depth = (normal @ axes)[kept] / distance[kept, None]
     affine = []
     for along in (scene.right, scene.down):
         start = -(along * towards).sum(1)[kept, None]
         affine.append(start * inverse_depth + (along @ axes)[kept])
     u, v = affine
-    edge, reach = scene.overhang[kept, None] * inverse_depth, (size[kept] + over[kept])[..., None] * inverse_depth[:, None]
-    level = np.log2(scene.texels_per_metre / (np.sqrt(intrinsics[0] * intrinsics[1]) * -distance[kept])) - SHARPNESS_LEVELS
+    edge, reach = (
+        scene.overhang[kept, None] * inverse_depth,
+        (size[kept] + over[kept])[..., None] * inverse_depth[:, None],
+    )
+    level = (
+        np.log2(scene.texels_per_metre / (np.sqrt(intrinsics[0] * intrinsics[1]) * -distance[kept])) - SHARPNESS_LEVELS
+    )
     return _View(
         rectangles=kept,
         inverse_depth=inverse_depth.astype(np.float32),
@@ -100,7 +111,11 @@ def _affine(
 
 
 def _hit(
-    view: _View, number: int, x: Float32[np.ndarray, "..."], y: Float32[np.ndarray, "..."], nearest: Float32[np.ndarray, "..."]
+    view: _View,
+    number: int,
+    x: Float32[np.ndarray, "..."],
+    y: Float32[np.ndarray, "..."],
+    nearest: Float32[np.ndarray, "..."],
 ) -> tuple[Float32[np.ndarray, "..."], Bool[np.ndarray, "..."]]:
     """Return the inverse depth at a rectangle's plane and whether it is hit before what is nearest so far."""
     inverse_depth = _affine(view.inverse_depth[number], x, y)
@@ -188,7 +203,8 @@ def _shade(
         block = slice(start, start + SHADED_AT_ONCE)
         n, ray_x, ray_y, depth = number[block], x[block], y[block], 1 / inverse_depth[block]
         texels = [
-            (table[:, 0].take(n) * ray_x + table[:, 1].take(n) * ray_y + table[:, 2].take(n)) * (depth * scene.texels_per_metre)
+            (table[:, 0].take(n) * ray_x + table[:, 1].take(n) * ray_y + table[:, 2].take(n))
+            * (depth * scene.texels_per_metre)
             for table in (view.right, view.down)
         ]
         # Longest footprint of a pixel on a plane at perpendicular distance D: |ray|^2 depth^2 / (focal D).

@@ -93,7 +93,9 @@ def _overlap(first: Float64[np.ndarray, "4 2"], second: Float64[np.ndarray, "4 2
     return True
 
 
-def _furnish(rng: np.random.Generator, kind: str, width: float, depth: float) -> tuple[list[Box], list[str], list[tuple[float, float]]]:
+def _furnish(
+    rng: np.random.Generator, kind: str, width: float, depth: float
+) -> tuple[list[Box], list[str], list[tuple[float, float]]]:
     """Stand pieces along the walls and turned freely in the middle, none touching another."""
     boxes: list[Box] = []
     taken: list[Float64[np.ndarray, "4 2"]] = []
@@ -142,7 +144,9 @@ def _hang(rng: np.random.Generator, length: float, height: float, opening: str) 
             width = float(min(rng.uniform(0.45, 1.15), length - left - 0.15))
             tall = float(rng.uniform(0.45, 1.0))
             top = float(np.clip(height - 1.55 - tall / 2 + rng.uniform(-0.2, 0.15), 0.15, height - tall - 0.3))
-            hangings.append(Hanging(kind=motifs[rng.integers(len(motifs))], left=left, top=top, width=width, height=tall))
+            hangings.append(
+                Hanging(kind=motifs[rng.integers(len(motifs))], left=left, top=top, width=width, height=tall)
+            )
         left += width + rng.uniform(0.15, 0.45)
     return hangings
 

@@ -93,7 +93,7 @@ def room_faces(room: Room) -> list[Rectangle]:
     ]
 
 
-def _hang_pictures(texture: Texture, room: Room, wall: int, density: float) -> None:
+def _hang_pictures(texture: Texture, room: Room, wall: int, density: int) -> None:
     """Paint the wall's pictures, window and door over `texture`, each over a soft shadow."""
     for number, item in enumerate(room.hangings[wall]):
         rng = generator("hanging", room.name, wall, number)
@@ -103,19 +103,27 @@ def _hang_pictures(texture: Texture, room: Room, wall: int, density: float) -> N
             image = (window if item.kind == "window" else door)(rng, item.width, item.height, density)
         top, left, blur = round(item.top * density), round(item.left * density), max(1, round(0.012 * density))
         for spread in range(3 * blur, 0, -blur):
-            texture[max(0, top - spread // 2) : top + image.shape[0] + spread, max(0, left - spread) : left + image.shape[1] + spread] *= 0.87
+            texture[
+                max(0, top - spread // 2) : top + image.shape[0] + spread,
+                max(0, left - spread) : left + image.shape[1] + spread,
+            ] *= 0.87
         target = texture[top : top + image.shape[0], left : left + image.shape[1]]
         target[:] = image[: target.shape[0], : target.shape[1]]
 
 
-def paint_room_face(room: Room, face: int, rectangle: Rectangle, density: float) -> Texture:
+def paint_room_face(room: Room, face: int, rectangle: Rectangle, density: int) -> Texture:
     """Paint wall 0-3, the floor (4) or the ceiling (5)."""
     base, rng = generator("palette", room.name), generator("face", room.name, face)
     hue = base.random()
     wall_hues = hue + np.array([0.0, 0.22, 0.5, 0.74]) + base.uniform(-0.06, 0.06, 4)
     size = (rectangle.width, rectangle.height, density)
     if face == 4:
-        return paint(FLOORS[rng.integers(len(FLOORS))], rng, *size, hsv(rng.uniform(0.05, 0.12), rng.uniform(0.2, 0.55), rng.uniform(0.55, 0.8)))
+        return paint(
+            FLOORS[rng.integers(len(FLOORS))],
+            rng,
+            *size,
+            hsv(rng.uniform(0.05, 0.12), rng.uniform(0.2, 0.55), rng.uniform(0.55, 0.8)),
+        )
     if face == 5:
         return paint("plaster", rng, *size, hsv(hue + 0.1, 0.05, 0.95))
     colour = hsv(float(wall_hues[face]), rng.uniform(0.18, 0.42), rng.uniform(0.7, 0.92))
@@ -127,7 +135,7 @@ def paint_room_face(room: Room, face: int, rectangle: Rectangle, density: float)
     return texture
 
 
-def paint_box_face(room: Room, rectangle: Rectangle, face: int, density: float) -> Texture:
+def paint_box_face(room: Room, rectangle: Rectangle, face: int, density: int) -> Texture:
     """Paint one face of a piece of furniture."""
     part, rng = room.boxes[rectangle.box].part, generator("part", room.name, rectangle.box, face)
     material = part.front if face == 0 else part.material
@@ -159,7 +167,7 @@ def _pack(images: list[UInt8[np.ndarray, "_ _ 4"]], levels: int) -> dict[str, np
 
 @lru_cache(maxsize=1)
 def build_scene(room_name: str, texels_per_metre: int, levels: int) -> Scene:
-    """Paint and light every surface of the room called `room_name`; the last one is kept, as a worker stays in a room."""
+    """Paint and light every surface of a room; the last one is kept, as a worker stays in a room."""
     room = furnish_room(room_name)
     rectangles = [(face, rectangle) for face, rectangle in enumerate(room_faces(room))]
     for index, box in enumerate(room.boxes):
@@ -170,7 +178,9 @@ def build_scene(room_name: str, texels_per_metre: int, levels: int) -> Scene:
             texture = paint_room_face(room, face, rectangle, texels_per_metre)
         else:
             texture = paint_box_face(room, rectangle, face, texels_per_metre)
-        texture *= bake_light(room, rectangle.corner, rectangle.right, rectangle.down, rectangle.box, texture.shape[:2], texels_per_metre)[..., None]
+        texture *= bake_light(
+            room, rectangle.corner, rectangle.right, rectangle.down, rectangle.box, texture.shape[:2], texels_per_metre
+        )[..., None]
         packed = np.zeros((*texture.shape[:2], 4), np.uint8)
         packed[..., :3] = np.clip(texture * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
         images.append(packed)

@@ -1,16 +1,17 @@
-"""Settings of a synthetic world and the plan that follows from them: sources, clips, cameras. Nothing is rendered here."""
+"""Settings of a synthetic world and the plan that follows from them: sources, clips, cameras. Nothing is rendered."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
+from data_pipeline.synthetic.furniture import with_article
 from data_pipeline.synthetic.noise import generator
 from data_pipeline.synthetic.paths import KINDS, plan_path
 from data_pipeline.synthetic.rooms import Room, furnish_room
@@ -41,15 +42,15 @@ class SyntheticWorld:
     frames_per_second: float
     supersampling: int
     """Rays per pixel along each axis where surfaces meet."""
-    path_kinds: Sequence[str]
+    path_kinds: tuple[str, ...]
     """Among dolly, truck, pan, orbit, mixture; clips take turns."""
     motion_extent: float
     """Multiplies the camera's speeds; 1 is RealEstate10K's."""
     time_lapse: float
     """Seconds of motion per second of video: with 8, consecutive frames move as frames 8 apart do in RealEstate10K."""
-    horizontal_fov_degrees: Sequence[float]
+    horizontal_fov_degrees: tuple[float, float]
     """Lowest and highest; drawn per source."""
-    pose_unit_metres: Sequence[float]
+    pose_unit_metres: tuple[float, float]
     """Lowest and highest length of a pose file's unit; drawn per source, [1, 1] makes all poses metric."""
     crf: int
     """Quality of the H.264 source videos, lower is better."""
@@ -57,21 +58,40 @@ class SyntheticWorld:
     """Also write depth maps and metric_scale.json."""
 
     def __post_init__(self) -> None:
-        for field, low in (("rooms", 1), ("clips_per_source", 1), ("frames_per_clip", 1), ("lead_frames", 0), ("supersampling", 1)):
+        for field, low in (
+            ("rooms", 1),
+            ("clips_per_source", 1),
+            ("frames_per_clip", 1),
+            ("lead_frames", 0),
+            ("supersampling", 1),
+        ):
             _require(getattr(self, field) >= low, field, getattr(self, field), f"at least {low}")
         for field in ("width", "height"):
             value = getattr(self, field)
-            _require(value >= 32 and value % 2 == 0, field, value, "even and at least 32 (H.264 stores colour at half size)")
+            _require(
+                value >= 32 and value % 2 == 0, field, value, "even and at least 32 (H.264 stores colour at half size)"
+            )
         for field in ("frames_per_second", "motion_extent", "time_lapse"):
-            value = getattr(self, field)
-            _require(math.isfinite(value) and value > 0, field, value, "positive")
+            number = getattr(self, field)
+            _require(math.isfinite(number) and number > 0, field, number, "positive")
         _require(0 <= self.crf <= 51, "crf", self.crf, "0 to 51")
         known = bool(self.sources) and set(self.sources) <= set(SPLITS)
-        _require(known and min(self.sources.values()) >= 1, "sources", dict(self.sources), f"a positive number for some of {', '.join(SPLITS)}")
-        _require(bool(self.path_kinds) and set(self.path_kinds) <= set(KINDS), "path_kinds", list(self.path_kinds), f"some of {', '.join(KINDS)}")
-        for field, low, high in (("horizontal_fov_degrees", 20.0, 120.0), ("pose_unit_metres", 1e-3, 1e3)):
-            value = list(getattr(self, field))
-            _require(len(value) == 2 and low <= value[0] <= value[1] <= high, field, value, f"[lowest, highest] within {low:g} to {high:g}")
+        _require(
+            known and min(self.sources.values()) >= 1,
+            "sources",
+            dict(self.sources),
+            f"a positive number for some of {', '.join(SPLITS)}",
+        )
+        _require(
+            bool(self.path_kinds) and set(self.path_kinds) <= set(KINDS),
+            "path_kinds",
+            list(self.path_kinds),
+            f"some of {', '.join(KINDS)}",
+        )
+        for field, lowest, highest in (("horizontal_fov_degrees", 20.0, 120.0), ("pose_unit_metres", 1e-3, 1e3)):
+            span = getattr(self, field)
+            allowed = f"[lowest, highest] within {lowest:g} to {highest:g}"
+            _require(lowest <= span[0] <= span[1] <= highest, field, span, allowed)
 
     def settings(self) -> dict[str, object]:
         """Return the settings as plain JSON values."""
@@ -113,7 +133,12 @@ class PlannedSource:
 
 def plan_sources(world: SyntheticWorld) -> list[PlannedSource]:
     """List all source videos of a world with their clips, split by split."""
-    return [_plan_source(world, split, number) for split in SPLITS if split in world.sources for number in range(world.sources[split])]
+    return [
+        _plan_source(world, split, number)
+        for split in SPLITS
+        if split in world.sources
+        for number in range(world.sources[split])
+    ]
 
 
 def _plan_source(world: SyntheticWorld, split: str, number: int) -> PlannedSource:
@@ -164,11 +189,7 @@ def caption(room: Room, camera_to_world: Float64[np.ndarray, "4 4"], fov: float)
     forward, right = camera_to_world[[0, 2], 2], camera_to_world[[0, 2], 0]
     bearing = np.abs(np.arctan2(towards @ right, towards @ forward))
     order = np.argsort(np.linalg.norm(towards, axis=1))
-    seen = [f"{_article(room.nouns[i])} {room.nouns[i]}" for i in order if bearing[i] < fov / 2][:3]
+    seen = [with_article(room.nouns[i]) for i in order if bearing[i] < fov / 2][:3]
     if not seen:
         return f"a {room.kind} with pictures on the walls"
     return f"a {room.kind} with {seen[0] if len(seen) == 1 else ', '.join(seen[:-1]) + ' and ' + seen[-1]}"
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"

@@ -45,8 +45,8 @@ def write_raw_dataset(
 ) -> None:
     """Render `world` into `folder` with a pool of processes; `progress(frames done, frames in all)` follows it.
 
-    A complete folder of the same world is left as it is, an interrupted one is completed. Raises ValueError for a folder
-    that holds anything else.
+    A complete folder of the same world is left as it is, an interrupted one is completed. Raises ValueError for a
+    folder that holds anything else.
     """
     folder = Path(folder)
     if processes < 1:
@@ -93,7 +93,9 @@ def _claim(folder: Path, world: SyntheticWorld) -> bool:
         raise ValueError(f"{path}: written by another version of the renderer; remove the folder or give another")
     if found.get("settings") != wanted["settings"]:
         differing = sorted(k for k, v in world.settings().items() if found.get("settings", {}).get(k) != v)
-        raise ValueError(f"{folder}: holds a world with other settings ({', '.join(differing)}); remove it or give another folder")
+        raise ValueError(
+            f"{folder}: holds a world with other settings ({', '.join(differing)}); remove it or give another folder"
+        )
     return bool(found.get("complete"))
 
 
@@ -108,7 +110,7 @@ def _frame_count(world: SyntheticWorld, source: PlannedSource) -> int:
 
 
 def _batches(sources: list[PlannedSource], processes: int) -> list[list[PlannedSource]]:
-    """Group sources by room, so that a worker paints a room once, into at least two batches per process where possible."""
+    """Group sources by room, so that a worker paints a room once, into at least two batches per process."""
     by_room: dict[str, list[PlannedSource]] = {}
     for source in sources:
         by_room.setdefault(source.room_name, []).append(source)
@@ -188,7 +190,11 @@ def _write_depth(path: Path, depths: list[Float32[np.ndarray, "height width"]]) 
 
 
 def _write_poses(
-    folder: Path, world: SyntheticWorld, source: PlannedSource, clip: PlannedClip, camera_to_world: Float64[np.ndarray, "frames 4 4"]
+    folder: Path,
+    world: SyntheticWorld,
+    source: PlannedSource,
+    clip: PlannedClip,
+    camera_to_world: Float64[np.ndarray, "frames 4 4"],
 ) -> None:
     """Write one clip's camera file; world-to-camera, translations in the source's own unit."""
     lines = [f"https://synthetic.invalid/watch?v={source.source_id}"]
