@@ -20,7 +20,7 @@ from cami2v.model import VideoDiffusion
 from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
-from cami2v.training.callbacks.guards import NonFiniteGuard, TrainingStoppedError
+from cami2v.training.callbacks.guards import DeadGradientGuard, NonFiniteGuard, TrainingStoppedError
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.callbacks.validate import Validate
 from cami2v.training.engine import EngineSettings
@@ -106,8 +106,7 @@ def prepare(config: DictConfig) -> Plan:
 def train(config: DictConfig, plan: Plan) -> None:
     """Build model, callbacks and trainer, and train, in one of `plan.processes` processes."""
     die_with_parent()
-    if environment.rank() > 0:
-        logging.getLogger().setLevel(logging.WARNING)
+    _quiet_logs()
     model = build_model(config)
     trainable = model.select_trainable(plan.trainer.trainable)
     if plan.init_from is not None:
@@ -119,7 +118,7 @@ def train(config: DictConfig, plan: Plan) -> None:
         callbacks=_callbacks(config, plan),
     )  # fmt: skip
     if trainer.engine.is_main:
-        _announce(config, plan, model)
+        _announce(config, plan, trainer.engine.trained_parameters)
         plan.folder.path.mkdir(parents=True, exist_ok=True)
         replace_text(plan.folder.config, as_yaml(config))
     state = trainer.fit()
@@ -132,6 +131,7 @@ def _callbacks(config: DictConfig, plan: Plan) -> list[Callback]:
     log = MetricsLog(every_steps=plan.trainer.log_every_steps, settings=plan.logging, config=plain(config))
     callbacks: list[Callback] = [
         NonFiniteGuard(),
+        DeadGradientGuard(),
         log,
         SaveCheckpoints(every_steps=plan.trainer.checkpoint_every_steps, keep_last=plan.trainer.keep_last_checkpoints),
     ]
@@ -186,9 +186,8 @@ def _provenance(config: DictConfig, plan: Plan, model: VideoDiffusion, trainable
     )
 
 
-def _announce(config: DictConfig, plan: Plan, model: VideoDiffusion) -> None:
+def _announce(config: DictConfig, plan: Plan, trained: int) -> None:
     """Say what starts, and on a resume which settings differ from the run's last ones."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     start = "new run" if plan.resume_from is None else f"continuing from {plan.resume_from.name}"
     logger.info(
         "%s: %s, %s %s x %d, %d clips, %.2f M trained parameters, global batch %d",
@@ -200,6 +199,14 @@ def _announce(config: DictConfig, plan: Plan, model: VideoDiffusion) -> None:
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         for key in [key for key in changed if key not in ("resume", "init_from")]:
             logger.warning("%s changes with this resume: %s -> %s", key, before.get(key), now.get(key))
+
+
+def _quiet_logs() -> None:
+    """Let process 0 speak, and libraries only when something is wrong."""
+    if environment.rank() > 0:
+        logging.getLogger().setLevel(logging.WARNING)
+    for library in ("accelerate", "DeepSpeed"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _leaves(node: object, key: str = "") -> dict[str, object]:

@@ -181,7 +181,8 @@ class PoseEncoder(nn.Module):
     def forward(self, pluecker: Float[Tensor, "batch 6 frames height width"]) -> tuple[Tensor, ...]:
         """Return features per level, laid out as "batch height width frames channels", the order of temporal tokens.
 
-        A tuple, because ZeRO-3 has to see the tensors that a module returns. Raises ValueError for more frames than position codes and for sizes that `downscale` does not divide.
+        A tuple, because ZeRO-3 has to see the tensors that a module returns. Raises ValueError for more frames than
+        position codes and for sizes that `downscale` does not divide.
         """
         _, _, frames, height, width = pluecker.shape
         self._check_input(frames, height, width)

@@ -77,9 +77,14 @@ class TrainingStep(nn.Module):
         self.model = model
         self.autocast_dtype = autocast_dtype
 
-    def forward(self, batch: ClipBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return loss, loss per sample and timesteps."""
+    def forward(self, batch: ClipBatch, sampler: Any = None) -> tuple[Tensor, ...]:
+        """Return loss, loss per sample and timesteps; with a sampler, the generated video instead.
+
+        Sampling goes through here as well: DeepSpeed gathers what ZeRO-3 has spread only inside a forward call.
+        """
         with autocast(self.autocast_dtype, batch.video.device):
+            if sampler is not None:
+                return (self.model.generate(batch, sampler),)  # type: ignore[operator]  # nn.Module hides methods
             # Not self.model(batch): ZeRO-3's module hooks cannot take a slotted dataclass as a module's output. They
             # gather the parameters a module owns itself; the model owns none outside its parts.
             output: StepOutput = self.model.forward(batch)
@@ -124,6 +129,9 @@ class Engine:
         torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
         self.accelerator = _accelerator(settings, accumulation_steps, micro_batch_size, gradient_clip_norm)
         self.model = model
+        self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        if settings.kind.zero_stage:
+            _widen_scalars(model)
         step = TrainingStep(model, settings.precision.autocast_dtype)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with warnings.catch_warnings():
@@ -152,6 +160,11 @@ class Engine:
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.accelerator.device
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers are trained, over all processes."""
+        return sum(self._shapes[name].numel() for name in self.trainable)
 
     def barrier(self) -> None:
         """Wait for every process (collective)."""
@@ -194,9 +207,8 @@ class Engine:
     def generate(self, batch: ClipBatch, sampler: Any) -> Float[Tensor, "batch 3 frames height width"]:
         """Sample videos in evaluation mode (collective: under ZeRO-3 every process holds a share of the weights)."""
         self._module.eval()
-        moved = batch.to(self.device)
-        with torch.no_grad(), autocast(self.settings.precision.autocast_dtype, self.device):
-            video: Tensor = self.model.generate(moved, sampler)  # type: ignore[operator]  # nn.Module hides methods
+        with torch.no_grad():
+            (video,) = self._module(batch.to(self.device), sampler)
         return video.float().cpu()
 
     def gather_rows(self, row: Float64[Tensor, " columns"]) -> Float64[Tensor, "processes columns"]:
@@ -214,7 +226,7 @@ class Engine:
 
                 full = safe_get_full_fp32_param(parameter)
             if self.is_main:
-                weights[name] = full.to("cpu", torch.float32, copy=True).contiguous()
+                weights[name] = full.to("cpu", torch.float32, copy=True).reshape(self._shapes[name]).contiguous()
         return weights
 
     def save_state(self, folder: Path) -> None:
@@ -286,6 +298,13 @@ def _accelerator(
             deepspeed_plugin=plugin,
             kwargs_handlers=handlers,
         )
+
+
+def _widen_scalars(model: nn.Module) -> None:
+    """Give scalar parameters an axis: DeepSpeed 0.19 fails to broadcast them without one. Arithmetic is the same."""
+    for parameter in model.parameters():
+        if parameter.ndim == 0:
+            parameter.data = parameter.data.reshape(1)
 
 
 def deepspeed_config(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import time
+
 from cami2v.checkpoints.save import save_checkpoint
 from cami2v.training.callbacks.base import Callback, RunContext
 from cami2v.training.state import StepReport
+
+logger = logging.getLogger(__name__)
 
 
 class SaveCheckpoints(Callback):
@@ -16,5 +21,9 @@ class SaveCheckpoints(Callback):
 
     def on_step_end(self, run: RunContext, report: StepReport) -> None:
         """Save where it is due (collective)."""
-        if run.due(self.every_steps):
-            save_checkpoint(run.folder, run.engine, run.state, run.provenance, keep_last=self.keep_last)
+        if not run.due(self.every_steps):
+            return
+        started = time.perf_counter()
+        saved = save_checkpoint(run.folder, run.engine, run.state, run.provenance, keep_last=self.keep_last)
+        if run.engine.is_main:
+            logger.info("saved %s in %.1f s", saved, time.perf_counter() - started)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from cami2v.training.callbacks.base import Callback, RunContext
 from cami2v.training.state import StepReport
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingStoppedError(RuntimeError):
@@ -31,3 +34,19 @@ class NonFiniteGuard(Callback):
             f"{latest if latest else 'none'}. Lower optimizer.learning_rate, use another engine.precision, or remove "
             "the clips"
         )
+
+
+class DeadGradientGuard(Callback):
+    """Warn, once, where the trained weights do not influence the loss: such a run looks healthy and learns nothing."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def on_step_end(self, run: RunContext, report: StepReport) -> None:
+        """Warn at a gradient norm of exactly 0."""
+        if report.gradient_norm == 0 and not self._warned and run.engine.is_main:
+            self._warned = True
+            logger.warning(
+                "step %d: the gradient of all trained weights is exactly 0, so they change nothing; camera control "
+                "on an untrained backbone does this (load weights, or trainer.trainable=all)", report.step,
+            )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,9 @@ class Validate(Callback):
         for start in range(0, len(self.clips), world):
             # The last round may have fewer clips than processes: the rest repeat a clip and drop the result.
             index = min(start + rank, len(self.clips) - 1)
-            loss, error = self._validate_clip(run, self.clips[index], folder)
-            if index == start + rank:
+            own = index == start + rank
+            loss, error = self._validate_clip(run, self.clips[index], folder if own else None)
+            if own:
                 results[index] = torch.tensor([loss, error], dtype=torch.float64)
         total = run.engine.gather_rows(results.sum(0)).sum(0) / len(self.clips)
         run.engine.barrier()
@@ -58,13 +60,13 @@ class Validate(Callback):
                 "step %d  validation loss %.7f  sample error %.4f  videos in %s", run.state.step, *total, folder
             )
 
-    def _validate_clip(self, run: RunContext, clip: ClipBatch, folder: Any) -> tuple[float, float]:
-        """Return the loss and the mean absolute error of the sampled frames, both of one clip; write its video."""
+    def _validate_clip(self, run: RunContext, clip: ClipBatch, folder: Path | None) -> tuple[float, float]:
+        """Return the loss and the mean absolute error of a clip's sampled frames; write its video to `folder`."""
         loss = float(run.engine.evaluate(clip).loss)
         sample = run.engine.generate(clip, self.sampler)
-        folder.mkdir(parents=True, exist_ok=True)
-        frames_per_second = float(clip.frames_per_second[0])
-        write_mp4(folder / f"{clip.clip_ids[0]}.mp4", side_by_side(clip, sample), frames_per_second)
+        if folder is not None:
+            video = side_by_side(clip, sample)
+            write_mp4(folder / f"{clip.clip_ids[0]}.mp4", video, float(clip.frames_per_second[0]))
         return loss, float((sample - clip.video).abs().mean())
 
 
