@@ -1,0 +1,95 @@
+"""One self-contained HTML page: text, tables, figures and animated clips, nothing loaded from outside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
+h1 { margin-bottom: 0.2rem; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de; }
+table { border-collapse: collapse; margin: 0.8rem 0; } th, td { padding: 0.3rem 0.8rem; border: 1px solid #d0d7de; }
+th { background: #f6f8fa; text-align: left; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { display: inline-block; margin: 0.3rem 0.6rem 0.6rem 0; } figcaption { font-size: 0.8rem; color: #57606a; }
+img.pixels { image-rendering: pixelated; } .row { white-space: nowrap; overflow-x: auto; }
+code { background: #f6f8fa; padding: 0.1rem 0.3rem; } p.note { color: #57606a; }
+"""
+
+
+class HtmlReport:
+    """A page built top to bottom; `save` writes one file that needs no other."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.parts: list[str] = [f"<h1>{html.escape(title)}</h1>"]
+
+    def heading(self, text: str) -> None:
+        """Start a section."""
+        self.parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def paragraph(self, text: str, *, note: bool = False) -> None:
+        """Add a paragraph of plain text."""
+        self.parts.append(f"<p{' class=note' if note else ''}>{html.escape(text)}</p>")
+
+    def items(self, texts: Sequence[str]) -> None:
+        """Add a bulleted list."""
+        self.parts.append("<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in texts) + "</ul>")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Add a table; the first column is text, the others are aligned as numbers."""
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        body = "".join(
+            "<tr>"
+            + "".join(f"<td{' class=number' if i else ''}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
+            + "</tr>"
+            for row in rows
+        )
+        self.parts.append(f"<table><tr>{head}</tr>{body}</table>")
+
+    def figure(self, figure: Figure, caption: str = "") -> None:
+        """Add a matplotlib figure as inline SVG."""
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg")
+        svg = buffer.getvalue()
+        self.parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>")
+
+    def clips(
+        self, videos: Mapping[str, UInt8[np.ndarray, "frames height width 3"]], *, height: int, frames_per_second: float
+    ) -> None:
+        """Add a row of looping animations, each under its label and shown `height` pixels tall."""
+        cells = []
+        for label, video in videos.items():
+            width = round(video.shape[2] * height / video.shape[1])
+            data = base64.b64encode(animation(video, frames_per_second=frames_per_second)).decode()
+            cells.append(
+                f'<figure><img class="pixels" height="{height}" width="{width}" alt="{html.escape(label)}" '
+                f'src="data:image/webp;base64,{data}"><figcaption>{html.escape(label)}</figcaption></figure>'
+            )
+        self.parts.append(f'<div class="row">{"".join(cells)}</div>')
+
+    def save(self, path: Path) -> None:
+        """Write the page."""
+        page = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
+            f"<style>{STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n"
+        )
+        path.write_text(page, encoding="utf-8")
+
+
+def animation(video: UInt8[np.ndarray, "frames height width 3"], *, frames_per_second: float) -> bytes:
+    """Encode frames as a looping lossless WebP."""
+    images = [Image.fromarray(frame) for frame in video]
+    buffer = io.BytesIO()
+    duration = round(1000 / frames_per_second)
+    images[0].save(
+        buffer, format="WEBP", save_all=True, append_images=images[1:], duration=duration, loop=0, lossless=True
+    )
+    return buffer.getvalue()

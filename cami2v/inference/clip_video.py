@@ -1,0 +1,28 @@
+"""Model tensors to frames one can look at, alone or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Frames = UInt8[np.ndarray, "frames height width 3"]
+
+
+def to_frames(video: Float[Tensor, "3 frames height width"]) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Convert a video in [-1, 1] to 8-bit RGB frames."""
+    levels = (video.float().clamp(-1, 1) + 1) * 127.5
+    return levels.round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+
+
+def side_by_side(panels: Sequence[Frames], *, gap: int = 4) -> Frames:
+    """Place videos of equal length and height next to each other, with a white gap."""
+    frames, height = panels[0].shape[:2]
+    white = np.full((frames, height, gap, 3), 255, np.uint8)
+    row: list[np.ndarray] = []
+    for panel in panels:
+        row += [panel, white] if len(row) < 2 * len(panels) - 2 else [panel]
+    return np.concatenate(row, axis=2)

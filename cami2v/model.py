@@ -1,0 +1,187 @@
+"""VideoDiffusion: encode -> condition -> add noise -> predict -> loss. Read this file first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from einops import repeat
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+
+from cami2v.backbones.base import VideoBackbone
+from cami2v.batch import Cameras, ClipBatch, Conditioning, LatentBatch, NoisyLatents, StepOutput
+from cami2v.camera_control.base import CameraCondition, CameraControl
+from cami2v.diffusion.condition_drop import drop_masks
+from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.guidance import Branch
+from cami2v.diffusion.loss import diffusion_loss
+from cami2v.diffusion.prediction import Prediction, check_prediction, diffuse
+from cami2v.diffusion.schedule import NoiseSchedule
+from cami2v.draws import Draws
+from cami2v.encoders.base import FirstStage, ImageEncoder, TextEncoder
+
+FrameRate = Literal["stride", "fps"]
+
+
+class VideoDiffusion(nn.Module):
+    """Camera-controlled image-to-video latent diffusion (CamI2V, arXiv 2410.15957, on DynamiCrafter).
+
+    `forward` is one training step, so that DDP and DeepSpeed wrap the module as it is. All randomness comes from the
+    samples' own seeds (`Draws`): world size and batch layout never change a number.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_stage: FirstStage,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder,
+        image_projector: nn.Module,
+        camera: CameraControl,
+        backbone: VideoBackbone,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+        frame_rate: FrameRate,
+        condition_drop_probability: float,
+        random_condition_frame: bool,
+    ) -> None:
+        super().__init__()
+        check_prediction(prediction, schedule)
+        self.first_stage = first_stage
+        self.text_encoder = text_encoder
+        self.image_encoder = image_encoder
+        self.image_projector = image_projector
+        self.camera = camera
+        self.backbone = backbone
+        self.schedule = schedule
+        self.prediction = prediction
+        self.frame_rate: FrameRate = frame_rate
+        self.condition_drop_probability = condition_drop_probability
+        self.random_condition_frame = random_condition_frame
+
+    def forward(self, batch: ClipBatch) -> StepOutput:
+        """Compute the denoising loss of a batch: mean squared error over all dimensions, no weighting by timestep."""
+        draws = Draws(batch.seeds, device=batch.video.device)
+        clips = self.encode(batch, draws, condition_frame=self._draw_condition_frame(batch, draws), drop=True)
+        condition = self.camera.encode(clips.cameras, condition_frame=clips.condition_frame, draws=draws)
+        noisy = self.add_noise(clips, draws)
+        predicted = self.backbone(noisy.noisy, noisy.timesteps, clips.conditioning, condition)
+        loss_per_sample = diffusion_loss(predicted, noisy.target)
+        return StepOutput(loss=loss_per_sample.mean(), loss_per_sample=loss_per_sample, timesteps=noisy.timesteps)
+
+    def encode(
+        self, batch: ClipBatch, draws: Draws, *, condition_frame: Int64[Tensor, " batch"], drop: bool
+    ) -> LatentBatch:
+        """Encode clips and their conditions; `drop` blanks captions and images at random, for guidance."""
+        latents = self.first_stage.encode(batch.video, draws)
+        rows = torch.arange(len(batch.clip_ids), device=batch.video.device)
+        image = batch.video[rows, :, condition_frame]
+        captions = list(batch.captions)
+        if drop:
+            drop_text, drop_image = drop_masks(draws.uniform("condition_drop"), self.condition_drop_probability)
+            captions = ["" if blank else text for text, blank in zip(captions, drop_text.tolist(), strict=True)]
+            image = image * ~drop_image[:, None, None, None]
+        image_latents = repeat(latents[rows, :, condition_frame], "b c h w -> b c t h w", t=latents.shape[2])
+        return LatentBatch(
+            seeds=batch.seeds,
+            latents=latents,
+            conditioning=self._conditioning(captions, image, image_latents, batch),
+            cameras=batch.cameras,
+            condition_frame=condition_frame,
+        )
+
+    def add_noise(self, clips: LatentBatch, draws: Draws) -> NoisyLatents:
+        """Diffuse each clip's latents to a timestep of its own."""
+        timesteps = draws.integers("timestep", self.schedule.timesteps)
+        noise = draws.normal("noise", tuple(clips.latents.shape[1:])).to(clips.latents.dtype)
+        return diffuse(clips.latents, noise, timesteps, schedule=self.schedule, prediction=self.prediction)
+
+    @torch.no_grad()
+    def generate(
+        self, batch: ClipBatch, sampler: DDIMSampler, *, cameras: Cameras | None = None
+    ) -> Float32[Tensor, "batch 3 frames height width"]:
+        """Animate the first frame of each clip along its cameras; later frames of `batch.video` are never seen.
+
+        `cameras` replaces the clips' own. The camera condition is encoded once and shared by every denoising step and
+        guidance branch. Values are in [-1, 1].
+        """
+        draws = Draws(batch.seeds, device=batch.video.device)
+        first = torch.zeros_like(batch.seeds)
+        conditioned, unconditioned, shape = self._sampling_conditions(batch, draws, first)
+        own = batch.cameras if cameras is None else cameras
+        condition = self.camera.encode(own, condition_frame=first, draws=draws)
+
+        def predict(noisy: Tensor, timesteps: Tensor, branch: Branch) -> Tensor:
+            conditioning = unconditioned if branch is Branch.UNCONDITIONAL else conditioned
+            camera = None if branch is Branch.CONDITIONAL_WITHOUT_CAMERA else condition
+            return self.backbone(noisy, timesteps, conditioning, camera)
+
+        latents = sampler.sample(
+            predict, schedule=self.schedule, prediction=self.prediction, shape=shape, draws=draws
+        )
+        return self.first_stage.decode(latents).float().clamp(-1, 1)
+
+    def select_trainable(self, policy: Literal["camera", "all"] | Sequence[str]) -> list[str]:
+        """Set `requires_grad` and return the trainable names.
+
+        `camera`: the camera method's own parameters and those its recipe trains as well; `all`: the denoiser with its
+        camera control and image projector, never the frozen towers; else regular expressions over parameter names.
+        """
+        patterns = {
+            "camera": [r"camera\..*", r"backbone\..*\.camera\..*", *self.camera.also_trains],
+            "all": [r"camera\..*", r"backbone\..*", r"image_projector\..*"],
+        }.get(policy if isinstance(policy, str) else "", [policy] if isinstance(policy, str) else list(policy))
+        names = []
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(any(re.fullmatch(pattern, name) for pattern in patterns))
+            if parameter.requires_grad:
+                names.append(name)
+        if not names:
+            raise ValueError(
+                f"trainer.trainable: {policy!r} matches none of the model's parameters; use camera, all, or regular "
+                "expressions over names such as 'backbone\\..*\\.camera\\..*'"
+            )
+        return names
+
+    def train(self, mode: bool = True) -> VideoDiffusion:
+        """Set training mode; the frozen towers always stay in evaluation mode."""
+        super().train(mode)
+        for tower in self.frozen_towers():
+            tower.eval()
+        return self
+
+    def frozen_towers(self) -> Iterator[nn.Module]:
+        """Yield the encoders no policy trains by default: first stage, text, image."""
+        yield from (self.first_stage, self.text_encoder, self.image_encoder)
+
+    def _draw_condition_frame(self, batch: ClipBatch, draws: Draws) -> Int64[Tensor, " batch"]:
+        if not self.random_condition_frame:
+            return torch.zeros_like(batch.seeds)
+        return draws.integers("condition_frame", batch.video.shape[2])
+
+    def _sampling_conditions(
+        self, batch: ClipBatch, draws: Draws, first: Int64[Tensor, " batch"]
+    ) -> tuple[Conditioning, Conditioning, tuple[int, ...]]:
+        """Encode the first frame only, with its caption and without caption and image embedding."""
+        image = batch.video[:, :, 0]
+        latent = self.first_stage.encode(image[:, :, None], draws)
+        frames = batch.video.shape[2]
+        image_latents = repeat(latent, "b c 1 h w -> b c t h w", t=frames)
+        conditioned = self._conditioning(list(batch.captions), image, image_latents, batch)
+        blank = [""] * len(batch.captions)
+        unconditioned = self._conditioning(blank, torch.zeros_like(image), image_latents, batch)
+        return conditioned, unconditioned, tuple(image_latents.shape[1:])
+
+    def _conditioning(
+        self, captions: list[str], image: Tensor, image_latents: Tensor, batch: ClipBatch
+    ) -> Conditioning:
+        rate = batch.frame_stride if self.frame_rate == "stride" else batch.frames_per_second
+        return Conditioning(
+            image_latents=image_latents,
+            text_tokens=self.text_encoder.encode(captions),
+            image_tokens=self.image_projector(self.image_encoder.encode(image), batch.video.shape[2]),
+            frame_rate=rate.float(),
+        )

@@ -1,0 +1,95 @@
+"""`cami2v sample`: image + caption + trajectory -> video, side by side with the path that was asked for."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from cami2v.geometry.cameras import relative_poses
+from cami2v.inference.clip_video import side_by_side, to_frames
+from cami2v.inference.image_clip import choose_trajectory, image_clip, read_image
+from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
+from cami2v.video import write_mp4
+from launch.build import load_run
+from launch.compose import entry, settings
+
+logger = logging.getLogger(__name__)
+
+PLOT_INCHES = 4.0
+PLOT_DPI = 150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSettings:
+    """Settings of conf/sample.yaml."""
+
+    checkpoint: Path
+    image: Path
+    caption: str
+    trajectory: str
+    extent: float
+    field_of_view_degrees: float | None
+    frame_stride: int
+    frames_per_second: float
+    steps: int | None
+    guidance_scale: float | None
+    seed: int
+    output: Path
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values out of range."""
+        for key in ("frame_stride", "frames_per_second", "steps"):
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ValueError(f"{key}: got {value}, expected a number above 0")
+
+
+def run(config: DictConfig) -> None:
+    """Sample one video; inputs are checked before the model is built."""
+    own = {key: config[key] for key in SampleSettings.__dataclass_fields__}
+    sample(settings(type(config)(own), SampleSettings, "sample"))
+
+
+def sample(chosen: SampleSettings) -> Path:
+    """Animate an image and write video, side-by-side video and trajectory plot; return the video's path.
+
+    Raises ValueError for an unreadable image, an unknown trajectory, or a folder that holds no run.
+    """
+    image = read_image(chosen.image)
+    choose_trajectory(chosen.trajectory, frames=2, extent=chosen.extent)
+    model, sampler, trained = load_run(chosen.checkpoint)
+    if chosen.steps is not None:
+        sampler.steps = chosen.steps
+    if chosen.guidance_scale is not None:
+        sampler.guidance.scale = chosen.guidance_scale
+    trajectory = choose_trajectory(chosen.trajectory, frames=trained.data.frames, extent=chosen.extent)
+    height, width = trained.data.resolution
+    batch = image_clip(
+        image, trajectory, caption=chosen.caption, resolution=(height, width), frame_stride=chosen.frame_stride,
+        field_of_view_degrees=chosen.field_of_view_degrees, frames_per_second=chosen.frames_per_second,
+        seed=chosen.seed,
+    )  # fmt: skip
+    device = next(model.parameters()).device
+    video = to_frames(model.generate(batch.to(device), sampler)[0])
+    first = batch.seeds.new_zeros(1)
+    path = {"asked for": relative_poses(trajectory.world_to_camera[None], first)[0]}
+    name = f"{chosen.image.stem}-{Path(chosen.trajectory).stem}-seed{chosen.seed}"
+    target = chosen.output / f"{name}.mp4"
+    write_mp4(target, video, chosen.frames_per_second)
+    plot = np.repeat(trajectory_image(path, size=height)[None], len(video), axis=0)
+    panels = [to_frames(batch.video[0]), video, plot]
+    write_mp4(chosen.output / f"{name}-side-by-side.mp4", side_by_side(panels), chosen.frames_per_second)
+    figure = trajectory_figure(path, inches=PLOT_INCHES, title=Path(chosen.trajectory).stem)
+    figure.savefig(chosen.output / f"{name}-trajectory.png", dpi=PLOT_DPI)
+    logger.info("video: %s  (and -side-by-side.mp4, -trajectory.png)", target)
+    return target
+
+
+main = entry("sample")(run)
+
+if __name__ == "__main__":
+    main()
