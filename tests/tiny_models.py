@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -95,9 +96,9 @@ def tiny_pose_encoder() -> PoseEncoder:
     return PoseEncoder(downscale=LATENT_DOWNSAMPLE, widths=[32, 64], residual_blocks=1, num_heads=2, max_frames=FRAMES)
 
 
-def tiny_cami2v(**changes: object) -> CamI2V:
+def tiny_cami2v(**changes: Any) -> CamI2V:
     """Build the published method at the tiny U-Net's size, with any argument changed."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "pose_encoder": tiny_pose_encoder(),
         "insertion": "main_branch",
         "attention_levels": [1, 2],

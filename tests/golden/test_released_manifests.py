@@ -36,7 +36,7 @@ EPIPOLAR = {"attention_resolution": [8, 4, 2, 1], "num_register_tokens": 4, "add
 CAMI2V = {"pose_encoder": POSE_ENCODER, "epipolar": EPIPOLAR, "add_type": "add_to_main_branch"}
 
 # manifest: (camera method, its settings, learnable image scale)
-RELEASED = {
+RELEASED: dict[str, tuple[str, dict[str, Any], bool]] = {
     "000_dynamicrafter_256x256": ("unet_plain", {}, True),
     "000_dynamicrafter_512x320": ("unet_plain", {}, False),
     "001_motionctrl_256x256": ("motionctrl", {}, True),

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
-from cami2v.camera_control.base import CameraCondition
+from cami2v.camera_control.base import CameraCondition, CameraControl
 from cami2v.camera_control.cami2v import CamI2V, CamI2VCondition
 from cami2v.camera_control.motionctrl import MotionCtrlCondition
+from cami2v.camera_control.pose_encoder import PoseEncoder
 from cami2v.camera_control.pyramid import Pyramid
 from tests.golden.model_builders import build_camera_control, build_unet, conditioning
 from tests.golden.model_cases import (
@@ -65,12 +65,12 @@ def test_prediction_equals_the_published_one(name: str) -> None:
     assert_close(predicted, case.output("y"))
 
 
-def encode_cameras(case: ModelCase, control: nn.Module) -> CameraCondition:
+def encode_cameras(case: ModelCase, control: CameraControl) -> CameraCondition:
     """Encode the case's geometry, check what is stored of it and continue with the stored masks."""
     geometry = case.hyper_parameters["geometry"]
     clip_cameras, condition_frame = cameras(geometry)
     pose_encoder = getattr(control, "pose_encoder", None)
-    if pose_encoder is not None:
+    if isinstance(pose_encoder, PoseEncoder):
         fill(pose_encoder, **POSE_ENCODER)
         assert_same_names(pose_encoder, **POSE_ENCODER, keys=stored_keys(case.name, "pose_encoder"))
     condition = control.encode(clip_cameras, condition_frame=condition_frame, draws=StoredPerturbation(geometry))

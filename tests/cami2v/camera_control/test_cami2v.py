@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from cami2v.backbones.initialisation import zero_initialised
+from cami2v.camera_control.base import BlockSite, TokenGrid
+from cami2v.camera_control.cami2v import CamI2V, CamI2VAdapter
+from cami2v.camera_control.pyramid import Pyramid
+from cami2v.camera_control.realcam_i2v import RealCamI2V
+from cami2v.draws import Draws
+from cami2v.geometry.cameras import scaled_relative_poses
+from cami2v.geometry.epipolar import EpipolarOptions, epipolar_mask
+from tests.tiny_models import (
+    FRAMES,
+    LATENT_DOWNSAMPLE,
+    randomise,
+    tiny_cameras,
+    tiny_cami2v,
+    tiny_conditioning,
+    tiny_latents,
+    tiny_pose_encoder,
+    tiny_unet,
+)
+
+CONDITION_FRAME = torch.tensor([0, 2])
+DRAWS = Draws(torch.tensor([5, 6]))
+
+
+def test_takes_every_site_but_the_initial_attention() -> None:
+    unet = tiny_unet(tiny_cami2v().adapter_for)
+    controlled = {site.name for site in unet.sites if unet.get_submodule(site.name).camera is not None}
+    assert controlled == {site.name for site in unet.sites if site.kind != "initial"}
+    assert len(controlled) == 7
+
+
+def test_block_on_a_level_that_is_not_configured() -> None:
+    with pytest.raises(ValueError, match=r"block encoder\.1\.temporal\.blocks\.0 works at latent downsample 1.*\[2\]"):
+        tiny_unet(tiny_cami2v(attention_levels=[2]).adapter_for)
+
+
+def test_full_attention_level_has_no_mask_and_no_gap() -> None:
+    control = tiny_cami2v(attention_levels=[2], full_attention_levels=[1])
+    unet = tiny_unet(control.adapter_for)
+    randomise(unet)
+    condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    assert set(condition.masks.levels) == {2}
+    latents = tiny_latents()
+    unet(latents, torch.tensor([1, 2]), tiny_conditioning(latents), condition)
+
+
+def test_level_both_masked_and_full() -> None:
+    with pytest.raises(ValueError, match=r"both name \[1\]"):
+        tiny_cami2v(full_attention_levels=[1])
+
+
+def test_method_without_any_camera_signal() -> None:
+    with pytest.raises(ValueError, match="nothing controls the camera"):
+        tiny_cami2v(pose_encoder=None, attention_levels=[])
+
+
+def test_masks_are_the_geometry_with_registers_in_front() -> None:
+    cameras = tiny_cameras()
+    condition = tiny_cami2v().encode(cameras, condition_frame=CONDITION_FRAME, draws=DRAWS)
+    mask = condition.masks.at(2)
+    assert mask[:, :, :4].all()
+    expected = epipolar_mask(
+        scaled_relative_poses(cameras, CONDITION_FRAME, 1.0),
+        cameras.intrinsics_pixels,
+        cameras.height,
+        cameras.width,
+        2 * LATENT_DOWNSAMPLE,
+        DRAWS.normal("epipolar_perturbation", (FRAMES, FRAMES, 3)),
+        EpipolarOptions(),
+    )
+    assert torch.equal(mask[:, :, 4:], expected)
+    assert 0.05 < expected.float().mean() < 0.95
+
+
+def test_keys_of_the_condition_frame_only() -> None:
+    everything = tiny_cami2v().encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    one_frame = tiny_cami2v(keys="condition_frame").encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    cells = 16
+    for clip, frame in enumerate(CONDITION_FRAME.tolist()):
+        first = 4 + frame * cells
+        expected = everything.masks.at(2)[clip][:, first : first + cells]
+        assert torch.equal(one_frame.masks.at(2)[clip][:, 4:], expected)
+
+
+def test_perturbation_belongs_to_the_sample() -> None:
+    control = tiny_cami2v(pose_encoder=None)
+
+    def masks(cameras_batch: int, seeds: list[int]) -> torch.Tensor:
+        draws = Draws(torch.tensor(seeds))
+        frames = torch.zeros(cameras_batch, dtype=torch.int64)
+        return control.encode(tiny_cameras(cameras_batch), condition_frame=frames, draws=draws).masks.at(1)
+
+    assert torch.equal(masks(2, [7, 8])[:1], masks(1, [7]))
+    assert not torch.equal(masks(1, [7]), masks(1, [9]))
+
+
+def test_main_branch_returns_the_sum_of_both_branches() -> None:
+    control = tiny_cami2v()
+    site = BlockSite(name="block", kind="encoder", width=32, num_heads=2, downsample=1)
+    adapter = control.adapter_for(site)
+    assert isinstance(adapter, CamI2VAdapter)
+    randomise(adapter)
+    condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    grid = TokenGrid(batch=2, frames=FRAMES, height=8, width=8)
+    normed = torch.randn(2 * 8 * 8, FRAMES, 32)
+    attention_input, both = adapter.before_self_attention(normed, condition, grid)
+    assert attention_input is normed
+
+    def without(part: str) -> torch.Tensor | None:
+        silenced = copy.deepcopy(adapter)
+        zero_initialised(silenced.get_submodule(part))
+        return silenced.before_self_attention(normed, condition, grid)[1]
+
+    pose, seen = without("epipolar.to_output"), without("pluecker_projection")
+    assert pose is not None
+    assert seen is not None
+    torch.testing.assert_close(pose + seen, both)
+
+
+def test_missing_pyramid_level_raises() -> None:
+    control = tiny_cami2v()
+    unet = tiny_unet(control.adapter_for)
+    condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    condition = dataclasses.replace(condition, masks=Pyramid(levels={2: condition.masks.at(2)}))
+    latents = tiny_latents()
+    with pytest.raises(ValueError, match=r"no level for latent downsample 1, only \[2\]"):
+        unet(latents, torch.tensor([1, 2]), tiny_conditioning(latents), condition)
+
+
+@pytest.mark.parametrize("pose_encoder", [True, False])
+def test_cameras_of_another_size_than_the_latents(pose_encoder: bool) -> None:
+    control = tiny_cami2v() if pose_encoder else tiny_cami2v(pose_encoder=None)
+    unet = tiny_unet(control.adapter_for)
+    condition = control.encode(tiny_cameras(size=16), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    latents = tiny_latents()
+    with pytest.raises(ValueError, match="same clip and size"):
+        unet(latents, torch.tensor([1, 2]), tiny_conditioning(latents), condition)
+
+
+def test_condition_moves_as_one_object() -> None:
+    condition = tiny_cami2v().encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS).to("meta")
+    tensors = [condition.condition_frame, *condition.masks.levels.values(), *condition.features.levels.values()]
+    assert len(tensors) == 5
+    assert all(tensor.is_meta for tensor in tensors)
+
+
+def test_realcam_is_cami2v_in_metres() -> None:
+    cameras = tiny_cameras()
+    scale = torch.full_like(cameras.translation_scale, 2.5)
+    metric = dataclasses.replace(cameras, translation_scale=scale)
+    grown = cameras.world_to_camera.clone()
+    grown[..., 3] *= 2.5
+    control: CamI2V = RealCamI2V(
+        pose_encoder=tiny_pose_encoder(),
+        insertion="main_branch",
+        attention_levels=[1, 2],
+        full_attention_levels=[],
+        register_tokens=4,
+        perturb_same_frame=True,
+        trace_scale=1.0,
+        latent_downsample=LATENT_DOWNSAMPLE,
+    )
+    plain = tiny_cami2v(pose_encoder=control.pose_encoder)
+    actual = control.encode(metric, condition_frame=CONDITION_FRAME, draws=DRAWS)
+    larger_world = dataclasses.replace(cameras, world_to_camera=grown)
+    expected = plain.encode(larger_world, condition_frame=CONDITION_FRAME, draws=DRAWS)
+    torch.testing.assert_close(actual.features.at(1), expected.features.at(1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_realcam_refuses_a_clip_without_metric_scale(bad: float) -> None:
+    cameras = tiny_cameras()
+    scale = cameras.translation_scale.clone()
+    scale[1, 3] = bad
+    control = RealCamI2V(
+        pose_encoder=None,
+        insertion="main_branch",
+        attention_levels=[1, 2],
+        full_attention_levels=[],
+        register_tokens=4,
+        perturb_same_frame=True,
+        trace_scale=1.0,
+        latent_downsample=LATENT_DOWNSAMPLE,
+    )
+    with pytest.raises(ValueError, match=r"clips \[1\]"):
+        control.encode(
+            dataclasses.replace(cameras, translation_scale=scale), condition_frame=CONDITION_FRAME, draws=DRAWS
+        )
