@@ -136,7 +136,8 @@ def _callbacks(config: DictConfig, plan: Plan) -> list[Callback]:
         SaveCheckpoints(every_steps=plan.trainer.checkpoint_every_steps, keep_last=plan.trainer.keep_last_checkpoints),
     ]
     if plan.validation is not None:
-        clips = plan.validation.fixed(count=plan.trainer.validation_clips, rank=0, world_size=1, seed=config.seed)
+        count = min(plan.trainer.validation_clips, plan.validation.num_samples)
+        clips = plan.validation.fixed(count=count, rank=0, world_size=1, seed=config.seed)
         sampler = instantiate_part(config.sampler, "sampler")
         every = plan.trainer.validate_every_steps
         callbacks.append(Validate(clips=list(clips), sampler=sampler, every_steps=every, log=log))
@@ -154,10 +155,10 @@ def _validation_loader(config: DictConfig, trainer: TrainerSettings) -> ClipLoad
     except ValueError as error:
         raise ValueError(f"trainer.validation_split={trainer.validation_split}: {error}") from error
     if trainer.validation_clips > loader.num_samples:
-        raise ValueError(
-            f"trainer.validation_clips: got {trainer.validation_clips}, but split {trainer.validation_split} of "
-            f"{loader.folder} has {loader.num_samples}; lower it, or set trainer.validation_split"
-        )
+        logger.info(
+            "trainer.validation_clips=%d, but split %s has %d: validating on all of them",
+            trainer.validation_clips, trainer.validation_split, loader.num_samples,
+        )  # fmt: skip
     return loader
 
 
