@@ -1,0 +1,149 @@
+"""What an evaluation leaves on disk, so that each stage runs alone and restarts where it stopped.
+
+<folder>/evaluation.json                   what is evaluated; a folder never mixes two evaluations
+         cameras/<clip>.npz                the requested cameras: the list of clips to account for
+         videos/<video set>/<clip>.mp4     ground_truth, generated, generated_stationary, generated_shuffled
+         measurements/<video set>/<clip>.json
+         results.json results.csv report.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from cami2v.batch import Cameras
+
+GROUND_TRUTH = "ground_truth"
+GENERATED = "generated"
+STATIONARY = "generated_stationary"
+SHUFFLED = "generated_shuffled"
+FRAMES_ONLY = frozenset({STATIONARY, SHUFFLED})
+"""Sets whose frames are compared but whose paths are not estimated: they answer whether the camera matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedCameras:
+    """The cameras of one clip as stored; intrinsics belong to frames of `height` x `width`."""
+
+    world_to_camera: Float64[np.ndarray, "frames 3 4"]
+    intrinsics_pixels: Float64[np.ndarray, "frames 4"]
+    translation_scale: Float64[np.ndarray, " frames"]
+    height: int
+    width: int
+
+    def batch(self) -> Cameras:
+        """Return the cameras as a batch of one clip."""
+        return Cameras(
+            world_to_camera=torch.from_numpy(self.world_to_camera)[None],
+            intrinsics_pixels=torch.from_numpy(self.intrinsics_pixels)[None],
+            translation_scale=torch.from_numpy(self.translation_scale)[None],
+            height=self.height,
+            width=self.width,
+        )
+
+
+class EvaluationFolder:
+    """Paths and small files of one evaluation."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def video(self, video_set: str, clip_id: str) -> Path:
+        """Return where a clip's video lies."""
+        return self.root / "videos" / video_set / f"{_file_name(clip_id)}.mp4"
+
+    def cameras(self, clip_id: str) -> Path:
+        """Return where a clip's requested cameras lie."""
+        return self.root / "cameras" / f"{_file_name(clip_id)}.npz"
+
+    def measurement(self, video_set: str, clip_id: str) -> Path:
+        """Return where a clip's measurement lies."""
+        return self.root / "measurements" / video_set / f"{_file_name(clip_id)}.json"
+
+    def clip_ids(self) -> list[str]:
+        """List the clips to account for, sorted."""
+        return sorted(path.stem for path in (self.root / "cameras").glob("*.npz"))
+
+    def video_sets(self) -> list[str]:
+        """List the video sets, ground truth first."""
+        names = sorted(path.name for path in (self.root / "videos").glob("*") if path.is_dir())
+        return sorted(names, key=lambda name: (name != GROUND_TRUTH, name))
+
+    def write_cameras(self, clip_id: str, cameras: RequestedCameras) -> None:
+        """Store a clip's cameras; the file appears complete or not at all."""
+        path = self.cameras(clip_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                world_to_camera=cameras.world_to_camera,
+                intrinsics_pixels=cameras.intrinsics_pixels,
+                translation_scale=cameras.translation_scale,
+                size=np.array([cameras.height, cameras.width]),
+            )
+        partial.replace(path)
+
+    def read_cameras(self, clip_id: str) -> RequestedCameras:
+        """Load a clip's cameras."""
+        with np.load(self.cameras(clip_id)) as stored:
+            return RequestedCameras(
+                world_to_camera=stored["world_to_camera"],
+                intrinsics_pixels=stored["intrinsics_pixels"],
+                translation_scale=stored["translation_scale"],
+                height=int(stored["size"][0]),
+                width=int(stored["size"][1]),
+            )
+
+    def claim(self, identity: Mapping[str, Any]) -> None:
+        """Record what this folder evaluates. Raises ValueError where it already holds another evaluation."""
+        path, identity = self.root / "evaluation.json", json.loads(json.dumps(identity))
+        if not path.exists():
+            write_json(path, identity)
+            return
+        stored = read_json(path)
+        for key in sorted(stored.keys() | identity.keys()):
+            if stored.get(key) != identity.get(key):
+                raise ValueError(
+                    f"{self.root}: holds an evaluation with {key}={stored.get(key)!r}, this one has "
+                    f"{identity.get(key)!r}; choose another output folder, or delete this one"
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what `claim` recorded; empty for a folder of videos made elsewhere."""
+        path = self.root / "evaluation.json"
+        return read_json(path) if path.exists() else {}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; the file appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    """Return a file's digest."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_name(clip_id: str) -> str:
+    if not clip_id or clip_id.startswith(".") or "/" in clip_id or "\\" in clip_id:
+        raise ValueError(f"clip id {clip_id!r} cannot name a file: it must not be empty, start with '.' or contain '/'")
+    return clip_id

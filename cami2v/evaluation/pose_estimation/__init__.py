@@ -1,0 +1,1 @@
+"""Camera paths from videos: one small interface, several estimators."""

@@ -1,0 +1,85 @@
+"""The contract of a pose estimator: a video in, a camera path or a reason for failure out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+Frames = UInt8[np.ndarray, "frames height width 3"]
+IntrinsicsPixels = Float64[np.ndarray, "frames 4"]
+
+
+class FailureReason(StrEnum):
+    """Why a clip has no camera path. Every failed clip has exactly one."""
+
+    NO_MODEL = "no model"
+    """Too few matches, or no parallax: a frozen or purely rotating camera gives no reconstruction either."""
+    UNREGISTERED_FRAME = "unregistered frame"
+    MIRRORED = "mirrored"
+    """Too many matches lie behind the cameras."""
+    COLLAPSED = "collapsed"
+    """All cameras at one place, or poses that are not finite."""
+    INCONSISTENT = "inconsistent"
+    """The path contradicts the matches it was made from."""
+    UNREADABLE_VIDEO = "unreadable video"
+    MISSING_VIDEO = "missing video"
+    WRONG_FRAME_COUNT = "wrong frame count"
+    CRASHED = "crashed"
+    """The estimator's process died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolutionQuality:
+    """What an estimate says about itself, without ground truth."""
+
+    points: int
+    reprojection_error_pixels: float
+    """Mean over the reconstructed points' observations."""
+    epipolar_outlier_share: float
+    """Share of verified matches further from their epipolar line than the matcher's bound."""
+    behind_camera_share: float
+    """Share of verified matches with parallax that lie behind one of their two cameras."""
+    extent_to_depth: float
+    """Largest distance from the first camera, over the median depth of the points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimatedPath:
+    """A camera for every frame, in the estimator's own world and unit."""
+
+    world_to_camera: Float64[np.ndarray, "frames 3 4"]
+    quality: SolutionQuality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedEstimate:
+    """No usable path, and why."""
+
+    reason: FailureReason
+    detail: str
+
+
+PoseEstimate = EstimatedPath | FailedEstimate
+
+
+class PoseEstimator(ABC):
+    """Estimates camera paths. Instances are picklable: clips are spread over processes."""
+
+    @abstractmethod
+    def estimate(self, frames: Frames, intrinsics_pixels: IntrinsicsPixels, seed: int) -> PoseEstimate:
+        """Estimate one camera per frame; equal arguments give equal results. fx fy cx cy are known, not estimated."""
+
+    def estimate_trials(
+        self, frames: Frames, intrinsics_pixels: IntrinsicsPixels, seeds: Sequence[int]
+    ) -> list[PoseEstimate]:
+        """Estimate once per seed; estimators that can share work between trials override this."""
+        return [self.estimate(frames, intrinsics_pixels, seed) for seed in seeds]
+
+    @abstractmethod
+    def describe(self) -> dict[str, str | int | float]:
+        """Return everything that decides a result: name, version and settings; written into every result."""

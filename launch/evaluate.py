@@ -1,0 +1,175 @@
+"""`cami2v evaluate`: generate for a split, measure camera paths, report. Under torchrun, generation is spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from cami2v.batch import ClipBatch
+from cami2v.checkpoints.load import find_weights
+from cami2v.evaluation.folder import EvaluationFolder, sha256
+from cami2v.evaluation.generate import Animate, write_generated, write_ground_truth
+from cami2v.evaluation.interventions import Trajectory
+from cami2v.evaluation.measure import measure, open_jobs
+from cami2v.evaluation.pose_estimation.base import PoseEstimator
+from cami2v.evaluation.report import report
+from data_pipeline.loader import ClipLoader
+from launch.compose import entry, instantiate_part, plain, settings
+
+Stage = Literal["generate", "measure", "report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """The keys of `evaluation`."""
+
+    estimator: PoseEstimator
+    clips: int | None
+    trials: int
+    processes: int
+    interventions: bool
+    crf: int
+    stages: Sequence[Stage]
+
+    def validate(self) -> None:
+        """Raise ValueError for a number out of range."""
+        for name, value in (("clips", self.clips), ("trials", self.trials), ("processes", self.processes)):
+            if value is not None and value < 1:
+                raise ValueError(f"evaluation.{name}={value}: must be at least 1")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"evaluation.crf={self.crf}: must be between 0 (lossless) and 51")
+
+    @property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """Return the trajectories to generate under."""
+        return ("right", "stationary", "shuffled") if self.interventions else ("right",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a checkpoint contributes."""
+
+    animate: Animate
+    data: dict[str, Any]
+    identity: dict[str, Any]
+    device: torch.device
+
+
+def run(config: DictConfig) -> None:
+    """Run the stages that `evaluation.stages` names; the measured tables go to the terminal and to report.md."""
+    evaluation = settings(config.evaluation, EvaluationSettings, "evaluation")
+    estimator: PoseEstimator = instantiate_part(config.evaluation.estimator, "evaluation.estimator")
+    folder = EvaluationFolder(_output(config))
+    state = PartialState()
+    if "generate" in evaluation.stages:
+        _generate(config, evaluation, folder, state)
+    # Measuring takes one machine's cores, whatever the number of processes that generated.
+    if not state.is_main_process:
+        return
+    if "measure" in evaluation.stages:
+        _measure(folder, estimator, evaluation)
+    if "report" in evaluation.stages:
+        print(report(folder))
+        print(folder.root / "report.md")
+
+
+def _generate(
+    config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, state: PartialState
+) -> None:
+    checkpoint = _load(config) if config.checkpoint is not None else None
+    if checkpoint is None and evaluation.interventions:
+        raise ValueError("evaluation.interventions=true: needs a model to intervene on, set checkpoint=<run folder>")
+    data = plain(config.data, "data")
+    defaults = checkpoint.data if checkpoint else plain(config.without_checkpoint, "without_checkpoint")
+    data = {**defaults, **{key: value for key, value in data.items() if value is not None}}
+    loader: ClipLoader = instantiate_part(data, "data")
+    if state.is_main_process:
+        folder.claim(
+            {
+                "shards": str(loader.folder),
+                "manifest_sha256": sha256(loader.folder / "manifest.json"),
+                **{key: data[key] for key in ("split", "frames", "resolution", "frame_stride", "scale_policy")},
+                "clips": evaluation.clips or loader.num_samples,
+                "seed": config.seed,
+                "crf": evaluation.crf,
+                "checkpoint": checkpoint.identity if checkpoint else None,
+            }
+        )
+    state.wait_for_everyone()
+    batches = _batches(loader, config.seed, evaluation.clips, state)
+    write_ground_truth(folder, batches("true videos"), crf=evaluation.crf)
+    # Shuffled trajectories are read from what all processes have written.
+    state.wait_for_everyone()
+    if checkpoint:
+        moved = (batch.to(checkpoint.device) for batch in batches("generated videos"))
+        write_generated(folder, moved, checkpoint.animate, trajectories=evaluation.trajectories, crf=evaluation.crf)
+    state.wait_for_everyone()
+
+
+def _batches(
+    loader: ClipLoader, seed: int, clips: int | None, state: PartialState
+) -> Callable[[str], Iterator[ClipBatch]]:
+    def batches(title: str) -> Iterator[ClipBatch]:
+        fixed = loader.fixed(count=clips, rank=state.process_index, world_size=state.num_processes, seed=seed)
+        mine = range(state.process_index, clips or loader.num_samples, state.num_processes)
+        return iter(tqdm(fixed, desc=title, total=len(mine), disable=not state.is_main_process))
+
+    return batches
+
+
+def _measure(folder: EvaluationFolder, estimator: PoseEstimator, evaluation: EvaluationSettings) -> None:
+    jobs = open_jobs(folder, estimator=estimator, trials=evaluation.trials)
+    with tqdm(desc="measured videos", total=len(jobs)) as progress:
+        for _ in measure(folder, jobs, estimator=estimator, processes=evaluation.processes):
+            progress.update()
+
+
+def _load(config: DictConfig) -> Run:
+    # Imported here: judging true videos needs no model.
+    from launch.build import load_run
+
+    source = Path(config.checkpoint).expanduser()
+    model, sampler, run_config = load_run(source)
+    sampler_node = run_config.sampler
+    if config.get("sampler") is not None:
+        sampler_node = config.sampler
+        sampler = instantiate_part(sampler_node, "sampler")
+
+    def animate(batch: ClipBatch) -> torch.Tensor:
+        with torch.no_grad():
+            return model.generate(batch, sampler)
+
+    weights = find_weights(source)
+    return Run(
+        animate=animate,
+        data=plain(run_config.data, "data"),
+        identity={
+            "path": str(source),
+            "weights": weights.name,
+            "sha256": sha256(weights),
+            "sampler": plain(sampler_node, "sampler"),
+        },
+        device=next(model.parameters()).device,
+    )
+
+
+def _output(config: DictConfig) -> Path:
+    if config.output is not None:
+        return Path(config.output).expanduser()
+    if config.checkpoint is not None:
+        return Path(config.checkpoint).expanduser() / "evaluation" / str(config.split)
+    shards = Path(plain(config.data, "data")["shards"]).expanduser().resolve().name
+    return Path(config.paths.runs) / "evaluate" / f"{shards}-{config.split}"
+
+
+main = entry("evaluate")(run)
+
+if __name__ == "__main__":
+    main()

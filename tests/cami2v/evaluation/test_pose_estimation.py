@@ -1,0 +1,62 @@
+"""Real structure from motion on rendered and on real clips, and on videos without geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cami2v.evaluation.camera_metrics import camera_errors
+from cami2v.evaluation.pose_estimation.base import EstimatedPath, FailedEstimate, FailureReason
+from tests.cami2v.evaluation.clips import PosedFrames, configured_estimator, real_clip, synthetic_clip
+
+
+def errors(clip: PosedFrames, estimate: object) -> dict[str, float]:
+    assert isinstance(estimate, EstimatedPath), estimate
+    truth, found = (torch.from_numpy(path) for path in (clip.world_to_camera, estimate.world_to_camera))
+    return {name: float(value) for name, value in camera_errors(truth, found).figures().items()}
+
+
+@pytest.mark.slow
+def test_recovers_the_path_of_a_synthetic_clip(capfd: pytest.CaptureFixture[str]) -> None:
+    clip = synthetic_clip(kind="orbit", frames=8, width=320, height=180)
+    first, second, again = configured_estimator().estimate_trials(clip.frames, clip.intrinsics_pixels, (0, 1, 0))
+    for estimate in (first, second):
+        found = errors(clip, estimate)
+        assert found["RotErr_mean_deg"] < 0.5
+        assert found["TransErr_mean"] < 0.02
+    assert isinstance(first, EstimatedPath)
+    assert isinstance(second, EstimatedPath)
+    assert isinstance(again, EstimatedPath)
+    np.testing.assert_array_equal(first.world_to_camera, again.world_to_camera)
+    assert not np.array_equal(first.world_to_camera, second.world_to_camera), "trials must differ by their seed"
+    assert capfd.readouterr() == ("", ""), "COLMAP must stay silent"
+
+
+@pytest.mark.parametrize("content", ["noise", "black", "frozen"])
+def test_videos_without_geometry_fail_with_a_reason(content: str, capfd: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0).integers(0, 256, (5, 96, 128, 3), dtype=np.uint8)
+    frames = {"noise": random, "black": np.zeros_like(random), "frozen": np.repeat(random[:1], 5, axis=0)}[content]
+    intrinsics = np.tile([100.0, 100.0, 64.0, 48.0], (5, 1))
+    estimate = configured_estimator().estimate(frames, intrinsics, seed=0)
+    assert isinstance(estimate, FailedEstimate)
+    assert estimate.reason is FailureReason.NO_MODEL
+    assert "verified matches" in estimate.detail
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_incremental_mapper_is_a_choice() -> None:
+    estimator = configured_estimator("evaluation/estimator=incremental_mapper")
+    assert estimator.describe()["estimator"] == "IncrementalMapper"
+    assert estimator.describe().keys() == configured_estimator().describe().keys()
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("number", [0, 5])
+def test_recovers_the_path_of_a_real_clip(number: int) -> None:
+    clip = real_clip(number)
+    found = errors(clip, configured_estimator().estimate(clip.frames, clip.intrinsics_pixels, seed=0))
+    # docs/evaluate.md: these clips have RotErr 0.02 and 0.04, summed over 16 frames in radians.
+    assert found["RotErr_sum_rad"] < 0.15
+    assert found["TransErr_sum"] < 0.4

@@ -1,0 +1,244 @@
+"""generate -> measure -> report with a known estimator: restarts, failures, numbers of the tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cami2v.batch import ClipBatch
+from cami2v.evaluation.folder import EvaluationFolder, write_json
+from cami2v.evaluation.generate import write_generated, write_ground_truth
+from cami2v.evaluation.measure import measure, measure_clip, open_jobs
+from cami2v.evaluation.pose_estimation.base import (
+    EstimatedPath,
+    FailedEstimate,
+    FailureReason,
+    Frames,
+    IntrinsicsPixels,
+    PoseEstimate,
+    PoseEstimator,
+    SolutionQuality,
+)
+from cami2v.evaluation.report import report
+from cami2v.video import write_mp4
+from tests.cami2v.evaluation.clips import random_batch
+
+QUALITY = SolutionQuality(
+    points=9, reprojection_error_pixels=0.5, epipolar_outlier_share=0.0, behind_camera_share=0.0, extent_to_depth=1.0
+)
+
+
+class SidewaysEstimator(PoseEstimator):
+    """Says of every video that the camera walked along x and rolled; black videos fail, or kill the process."""
+
+    def __init__(self, *, degrees: float = 1.0, black: str = "fails") -> None:
+        self.degrees = degrees
+        self.black = black
+
+    def estimate(self, frames: Frames, intrinsics_pixels: IntrinsicsPixels, seed: int) -> PoseEstimate:
+        if frames.max() < 40:
+            if self.black == "dies":
+                os._exit(3)
+            return FailedEstimate(reason=FailureReason.NO_MODEL, detail="0 verified matches")
+        path = np.tile(np.eye(4)[:3], (len(frames), 1, 1))
+        for number, pose in enumerate(path):
+            angle = np.radians(self.degrees * (1 + seed) * number)
+            pose[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+            pose[0, 3] = -number
+        return EstimatedPath(world_to_camera=path, quality=QUALITY)
+
+    def describe(self) -> dict[str, str | int | float]:
+        return {"estimator": "sideways", **vars(self)}
+
+
+def sideways(batch: ClipBatch) -> ClipBatch:
+    pose = torch.eye(4, dtype=torch.float64)[:3].repeat(4, 1, 1)
+    pose[:, 0, 3] = -torch.arange(4)
+    return replace(batch, cameras=replace(batch.cameras, world_to_camera=pose[None]))
+
+
+def clips(count: int = 3) -> list[ClipBatch]:
+    return [sideways(random_batch(f"clip-{number}", seed=number)) for number in range(count)]
+
+
+def measure_here(folder: EvaluationFolder, estimator: PoseEstimator, trials: int = 2) -> int:
+    """Measure in this process, as the pool's workers would."""
+    jobs = open_jobs(folder, estimator=estimator, trials=trials)
+    for job in jobs:
+        write_json(folder.measurement(job.video_set, job.clip_id), measure_clip(job, estimator=estimator))
+    return len(jobs)
+
+
+def black(batch: ClipBatch) -> ClipBatch:
+    return replace(batch, video=torch.full_like(batch.video, -1.0))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> EvaluationFolder:
+    return EvaluationFolder(tmp_path / "evaluation")
+
+
+def test_generation_restarts_and_intervenes(folder: EvaluationFolder) -> None:
+    asked: list[tuple[str, Tensor]] = []
+
+    def animate(batch: ClipBatch) -> Tensor:
+        asked.append((batch.clip_ids[0], batch.cameras.world_to_camera[0, -1, :, 3]))
+        return batch.video
+
+    batches = [random_batch(f"clip-{number}", seed=number) for number in range(3)]
+    write_ground_truth(folder, batches, crf=10)
+    for _ in range(2):
+        write_generated(folder, batches, animate, trajectories=("right", "stationary", "shuffled"), crf=10)
+    assert [clip for clip, _ in asked] == [batch.clip_ids[0] for batch in batches for _ in range(3)]
+    ends = [batch.cameras.world_to_camera[0, -1, :, 3] for batch in batches]
+    for number in range(3):
+        right, stationary, shuffled = (end for _, end in asked[3 * number : 3 * number + 3])
+        torch.testing.assert_close(right, ends[number])
+        torch.testing.assert_close(stationary, torch.zeros_like(stationary))
+        torch.testing.assert_close(shuffled, ends[(number + 1) % 3])
+    folder.video("generated_stationary", "clip-1").unlink()
+    write_generated(folder, batches, animate, trajectories=("right", "stationary", "shuffled"), crf=10)
+    assert len(asked) == 10
+    assert folder.video_sets()[0] == "ground_truth"
+
+
+def test_shuffling_needs_a_second_clip(folder: EvaluationFolder) -> None:
+    write_ground_truth(folder, clips(1), crf=10)
+    with pytest.raises(ValueError, match="no other trajectory"):
+        write_generated(folder, clips(1), lambda batch: batch.video, trajectories=("right", "shuffled"), crf=10)
+
+
+def test_every_clip_is_accounted_for(folder: EvaluationFolder) -> None:
+    truth = clips(6)
+    write_ground_truth(folder, truth, crf=10)
+    # Generated: two fine clips, one black, one missing, one cut short, one corrupt.
+    write_generated(folder, truth[:2], lambda batch: batch.video, trajectories=("right",), crf=10)
+    write_generated(folder, [truth[2]], lambda batch: black(batch).video, trajectories=("right",), crf=10)
+    frames = np.zeros((3, 16, 24, 3), dtype=np.uint8)
+    write_mp4(folder.video("generated", "clip-4"), frames, 8)
+    folder.video("generated", "clip-5").write_bytes(b"not a video")
+    measure_here(folder, SidewaysEstimator())
+    text = report(folder)
+
+    results = json.loads((folder.root / "results.json").read_text())
+    generated = results["summary"]["generated"]
+    assert (generated["clips"], generated["failed_clips"]) == (6, 4)
+    assert (generated["trials"], generated["failed_trials"]) == (12, 8)
+    assert results["summary"]["ground_truth"]["failed_clips"] == 0
+    reasons = {
+        clip["clip_id"]: clip["trials"][0]["failure"] for clip in results["clips"] if clip["video_set"] == "generated"
+    }
+    assert reasons == {
+        "clip-0": None,
+        "clip-1": None,
+        "clip-2": "no model",
+        "clip-3": "missing video",
+        "clip-4": "wrong frame count",
+        "clip-5": "unreadable video",
+    }
+    assert "| generated | 6 | 2/6 | 8/12 |" in text
+    assert "| ground truth (estimator's own error) | 6 | 6/6 | 0/12 |" in text
+    rows = list(csv.DictReader((folder.root / "results.csv").open()))
+    assert len(rows) == 2 * 6 * 2
+    assert sum(row["failure"] == "no model" for row in rows) == 2
+
+
+def test_numbers_of_the_table(folder: EvaluationFolder) -> None:
+    truth = clips(2)
+    write_ground_truth(folder, truth, crf=10)
+    write_generated(folder, truth[:1], lambda batch: batch.video, trajectories=("right",), crf=10)
+    write_generated(folder, truth[1:], lambda batch: black(batch).video, trajectories=("right",), crf=10)
+    measure_here(folder, SidewaysEstimator(degrees=1.0), trials=2)
+    report(folder)
+    figures = json.loads((folder.root / "results.json").read_text())["summary"]["generated"]["figures"]
+    # Trials are off by 1 and 2 degrees per frame: their median is 1.5 degrees times 1, 2, 3.
+    rotation = figures["RotErr_mean_deg"]
+    assert rotation["mean"] == rotation["median"] == pytest.approx(3.0)
+    assert rotation["trial_spread"] == pytest.approx(2 * np.std([1, 2], ddof=1))
+    # The failed clip has no rotation to miss, so it counts as the worst clip; its path counts as not walked at all.
+    assert rotation["penalised_mean"] == pytest.approx(3.0)
+    translation = figures["TransErr_sum"]
+    assert translation["mean"] < 0.2
+    assert translation["penalised_mean"] == pytest.approx((translation["mean"] + 2.0) / 2)
+
+
+def test_interventions_are_compared_by_their_frames(folder: EvaluationFolder) -> None:
+    truth = clips(2)
+    write_ground_truth(folder, truth, crf=10)
+
+    def animate(batch: ClipBatch) -> Tensor:
+        moves = bool((batch.cameras.world_to_camera[0, -1] != batch.cameras.world_to_camera[0, 0]).any())
+        return batch.video if moves else black(batch).video
+
+    write_generated(folder, truth, animate, trajectories=("right", "stationary", "shuffled"), crf=10)
+    measure_here(folder, SidewaysEstimator())
+    text = report(folder)
+    summary = json.loads((folder.root / "results.json").read_text())["summary"]
+    assert summary["generated_stationary"]["figures"] == {}
+    assert summary["generated_stationary"]["frame_errors"]["MSE"] > 10 * summary["generated"]["frame_errors"]["MSE"]
+    assert "| generated stationary | 2/2 |" in text
+
+
+def test_measuring_restarts_where_it_stopped(folder: EvaluationFolder) -> None:
+    write_ground_truth(folder, clips(), crf=10)
+    with pytest.raises(ValueError, match="3 of 3 clips of ground_truth are not measured"):
+        report(folder)
+    assert measure_here(folder, SidewaysEstimator()) == 3
+    first = report(folder)
+    assert measure_here(folder, SidewaysEstimator()) == 0
+    assert report(folder) == first
+    write_mp4(folder.video("ground_truth", "clip-1"), np.zeros((4, 16, 24, 3), dtype=np.uint8), 8)
+    assert measure_here(folder, SidewaysEstimator()) == 1
+    assert measure_here(folder, SidewaysEstimator(degrees=2.0)) == 3
+    assert measure_here(folder, SidewaysEstimator(degrees=2.0), trials=3) == 3
+
+
+def test_a_dying_estimator_costs_one_clip(folder: EvaluationFolder) -> None:
+    truth = clips(2)
+    write_ground_truth(folder, [truth[0], black(truth[1])], crf=10)
+    estimator = SidewaysEstimator(black="dies")
+    jobs = open_jobs(folder, estimator=estimator, trials=1)
+    assert len(list(measure(folder, jobs, estimator=estimator, processes=1))) == 2
+    report(folder)
+    measured = {
+        clip["clip_id"]: clip["trials"] for clip in json.loads((folder.root / "results.json").read_text())["clips"]
+    }
+    assert measured["clip-0"][0]["failure"] is None
+    assert measured["clip-1"][0]["failure"] == "crashed"
+
+
+def test_a_folder_holds_one_evaluation(folder: EvaluationFolder) -> None:
+    folder.claim({"seed": 1, "resolution": (256, 455)})
+    folder.claim({"seed": 1, "resolution": [256, 455]})
+    with pytest.raises(
+        ValueError, match="holds an evaluation with seed=1, this one has 2; choose another output folder"
+    ):
+        folder.claim({"seed": 2, "resolution": [256, 455]})
+
+
+def test_an_empty_folder_says_what_to_do(folder: EvaluationFolder) -> None:
+    with pytest.raises(ValueError, match="run the generate stage first"):
+        open_jobs(folder, estimator=SidewaysEstimator(), trials=1)
+
+
+@pytest.mark.parametrize("clip_id", ["", "../elsewhere", ".hidden", "a/b"])
+def test_clip_ids_that_are_no_file_names_are_refused(folder: EvaluationFolder, clip_id: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a file"):
+        folder.video("generated", clip_id)
+
+
+def test_cameras_survive_the_disk(folder: EvaluationFolder) -> None:
+    batch = random_batch("clip", seed=0)
+    write_ground_truth(folder, [batch], crf=10)
+    restored = folder.read_cameras("clip").batch()
+    torch.testing.assert_close(restored.world_to_camera, batch.cameras.world_to_camera, rtol=0, atol=0)
+    torch.testing.assert_close(restored.intrinsics_pixels, batch.cameras.intrinsics_pixels, rtol=0, atol=0)
+    assert (restored.height, restored.width) == (16, 24)

@@ -1,0 +1,78 @@
+"""`cami2v evaluate` without a checkpoint, on shards packed for the occasion: two frames are too few for SfM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch.compose import compose_config
+from launch.evaluate import run
+from launch.pack import run as pack
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    world = {
+        "rooms": 1,
+        "sources": "{test: 2}",
+        "clips_per_source": 1,
+        "frames_per_clip": 4,
+        "lead_frames": 0,
+        "width": 64,
+        "height": 36,
+        "path_kinds": ["orbit"],
+    }
+    overrides = ["~world.sources", *(f"++world.{name}={value}" for name, value in world.items())]
+    places = [f"output={folder / 'shards'}", f"raw={folder / 'raw'}", "pack.min_frames=4", "pack.processes=1"]
+    pack(compose_config("pack", [*overrides, *places]))
+    return folder / "shards"
+
+
+def evaluate(shards: Path, output: Path, *overrides: str) -> None:
+    size = ["data.resolution=[36,63]", "data.frames=2", "evaluation.trials=2"]
+    run(compose_config("evaluate", [f"data.shards={shards}", f"output={output}", *size, *overrides]))
+
+
+def test_failures_are_reported_not_hidden(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(shards, tmp_path)
+    output = capsys.readouterr().out
+    assert "| ground truth (estimator's own error) | 2 | 0/2 | 4/4 | - |" in output
+    assert output.splitlines()[-1] == str(tmp_path / "report.md")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["evaluation"]["resolution"] == [36, 63]
+    assert results["evaluation"]["checkpoint"] is None
+    assert {trial["failure"] for clip in results["clips"] for trial in clip["trials"]} == {"no model"}
+
+
+def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
+    evaluate(shards, tmp_path, "evaluation.stages=[generate]", "evaluation.clips=1")
+    assert len(list((tmp_path / "videos" / "ground_truth").glob("*.mp4"))) == 1
+    assert not (tmp_path / "measurements").exists()
+    with pytest.raises(ValueError, match="holds an evaluation with clips=1, this one has 2"):
+        evaluate(shards, tmp_path, "evaluation.stages=[generate]")
+    with pytest.raises(ValueError, match="1 of 1 clips of ground_truth are not measured"):
+        evaluate(shards, tmp_path, "evaluation.stages=[report]")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.trials=0", "evaluation.trials=0: must be at least 1"),
+        ("evaluation.clips=3", "3 clips asked for"),
+        ("evaluation.interventions=true", "needs a model to intervene on"),
+        ("evaluation.stages=[generate,judge]", "evaluation.stages"),
+        ("+evaluation.trails=3", "evaluation.trails"),
+        (
+            "evaluation.estimator.bounds.max_behind_camera_share=many",
+            "evaluation.estimator.bounds.max_behind_camera_share",
+        ),
+    ],
+)
+def test_wrong_settings_name_their_key(shards: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        evaluate(shards, tmp_path / "out", override)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "videos").exists()
