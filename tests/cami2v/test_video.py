@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -84,10 +87,34 @@ def test_encoding_is_reproducible_and_fast_decode_is_honoured() -> None:
 
 def test_key_frame_every_gop_and_no_reordering(tmp_path: Path) -> None:
     video.write_mp4(tmp_path / "a.mp4", moving_pattern(), 8, gop=4)
-    with video.av.open(str(tmp_path / "a.mp4")) as container:
+    with av.open(str(tmp_path / "a.mp4")) as container:
         packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
     assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [0, 4, 8]
     assert all(packet.pts == packet.dts for packet in packets)
+
+
+@pytest.mark.parametrize("first_time", [0, 7])
+def test_reordered_frames_and_a_late_start_do_not_shift_frame_numbers(
+    first_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Downloaded videos have B-frames and one key frame in ten seconds; numbers count frames as shown."""
+    frames = np.repeat(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6, 32, axis=1).repeat(48, axis=2)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        options = {"g": "250", "bf": "3", "b_adapt": "0", "crf": "4"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for number, frame in enumerate(frames.repeat(3, axis=3)):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = number + first_time, Fraction(1, 25)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    info = video.probe(buffer.getvalue())
+    np.testing.assert_allclose(info.timestamps_seconds, np.arange(40) / 25, atol=1e-3)
+    for _ in range(2):
+        shown = video.read_frames(buffer.getvalue(), [31, 5, 17]).mean(axis=(1, 2, 3)) / 6
+        np.testing.assert_allclose(shown, [31, 5, 17], atol=0.4)
+        pyav_only(monkeypatch)
 
 
 def test_long_videos_are_read_in_chunks() -> None:
