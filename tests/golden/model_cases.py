@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,11 @@ class ModelCase:
         if "values" in entry:
             return torch.tensor(entry["values"])
         values = normal_rounded(entry["rng_key"], tuple(entry["shape"]))
-        transforms = {"n": lambda n: n, "clip(0.5*n,-1,1)": lambda n: (0.5 * n).clamp(-1, 1)}
+        transforms: dict[str, Callable[[Tensor], Tensor]] = {
+            "n": lambda n: n,
+            "clip(0.5*n,-1,1)": lambda n: (0.5 * n).clamp(-1, 1),
+            "abs(n)+0.5": lambda n: n.abs() + 0.5,
+        }
         return transforms[entry["transform"]](values)
 
     def output(self, name: str) -> Tensor:

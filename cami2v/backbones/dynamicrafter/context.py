@@ -11,9 +11,6 @@ from torch import Tensor
 from cami2v.batch import Conditioning
 from cami2v.camera_control.base import CameraCondition, TokenGrid
 
-TEXT_TOKENS = 77
-"""CLIP's fixed context length."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockContext:

@@ -194,3 +194,48 @@ def test_realcam_refuses_a_clip_without_metric_scale(bad: float) -> None:
         control.encode(
             dataclasses.replace(cameras, translation_scale=scale), condition_frame=CONDITION_FRAME, draws=DRAWS
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_stays_close_to_float32(dtype: torch.dtype, autocast: bool) -> None:
+    control = tiny_cami2v()
+    unet = tiny_unet(control.adapter_for)
+    randomise(unet)
+    latents = tiny_latents()
+    conditioning = tiny_conditioning(latents)
+
+    def predict() -> torch.Tensor:
+        condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+        return unet(latents, torch.tensor([10, 900]), conditioning, condition)
+
+    with torch.no_grad():
+        expected = predict()
+        if not autocast:
+            control.to(dtype)
+            unet.to(dtype)
+        with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+            predicted = predict()
+    assert (predicted - expected).norm() / expected.norm() < 0.05
+
+
+def test_activation_checkpointing_keeps_the_gradients_of_the_camera_alone() -> None:
+    gradients = []
+    for activation_checkpointing in (False, True):
+        torch.manual_seed(4)
+        control = tiny_cami2v()
+        unet = tiny_unet(control.adapter_for, activation_checkpointing=activation_checkpointing)
+        randomise(unet)
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(".camera." in name)
+        latents = tiny_latents()
+        condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+        unet(latents, torch.tensor([10, 900]), tiny_conditioning(latents), condition).square().mean().backward()
+        trained = [*unet.named_parameters(), *control.named_parameters()]
+        gradients.append({name: p.grad for name, p in trained if p.requires_grad})
+    plain, checkpointed = gradients
+    assert "pose_encoder.input_convolution.weight" in plain
+    for name, gradient in plain.items():
+        assert gradient is not None
+        assert gradient.abs().sum() > 0, name
+        torch.testing.assert_close(checkpointed[name], gradient)
