@@ -36,13 +36,13 @@ SEED = 7
 class ToyDiffusion(nn.Module):
     """A frozen encoder, a trainable denoiser with dropout; noise from the samples' own seeds."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             self.frozen = nn.Linear(3 * SIZE * SIZE, 16)
             self.hidden = nn.Linear(16, 64)
-            self.dropout = nn.Dropout(0.1)
+            self.dropout = nn.Dropout(dropout)
             self.out = nn.Linear(64, 16)
         self.frozen.requires_grad_(False)
 
@@ -160,12 +160,12 @@ class KillDuringSave(Callback):
 
 def train(
     folder: Path, kind: str, precision: str = "fp32", *, resume: str | None = None, kill_at: int | None = None,
-    stream: ToyStream | None = None, callbacks: tuple[Callback, ...] = (), **changes: object,
+    stream: ToyStream | None = None, dropout: float = 0.1, callbacks: tuple[Callback, ...] = (), **changes: object,
 ) -> Trainer:  # fmt: skip
     """Train the toy model as launch/train.py trains the real one."""
     settings = trainer_settings(**changes)
     run, checkpoint = resolve_resume(resume, RunFolder(folder))
-    model = ToyDiffusion()
+    model = ToyDiffusion(dropout)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     provenance = Provenance(
         config_sha256="c", manifest_sha256="m", scale_policy="relative", git_revision="g", seed=SEED,
