@@ -25,6 +25,9 @@ from launch.compose import entry, instantiate_part, plain, settings
 
 Stage = Literal["generate", "measure", "report"]
 
+UNSEEN_IN_RESULTS = ("_target_", "shards", "num_workers", "shuffle_window_shards", "shared_shards")
+"""Keys of `data` that change no clip of an evaluation; the shard set counts by its manifest's content."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
@@ -93,9 +96,9 @@ def _generate(
     if state.is_main_process:
         folder.claim(
             {
-                "shards": str(loader.folder),
+                "shards": str(loader.folder.resolve()),
                 "manifest_sha256": sha256(loader.folder / "manifest.json"),
-                **{key: data[key] for key in ("split", "frames", "resolution", "frame_stride", "scale_policy")},
+                **{key: value for key, value in data.items() if key not in UNSEEN_IN_RESULTS},
                 "clips": evaluation.clips or loader.num_samples,
                 "seed": config.seed,
                 "crf": evaluation.crf,
