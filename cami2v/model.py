@@ -178,7 +178,8 @@ class VideoDiffusion(nn.Module):
     def _conditioning(
         self, captions: list[str], image: Tensor, image_latents: Tensor, batch: ClipBatch
     ) -> Conditioning:
-        rate = batch.frame_stride if self.frame_rate == "stride" else batch.frames_per_second
+        # The published 512 models were told whole frames per second.
+        rate = batch.frame_stride if self.frame_rate == "stride" else batch.frames_per_second.floor()
         return Conditioning(
             image_latents=image_latents,
             text_tokens=self.text_encoder.encode(captions),

@@ -51,7 +51,7 @@ class SampleSettings:
 def run(config: DictConfig) -> None:
     """Sample one video; inputs are checked before the model is built."""
     own = {key: config[key] for key in SampleSettings.__dataclass_fields__}
-    sample(settings(type(config)(own), SampleSettings, "sample"))
+    sample(settings(DictConfig(own), SampleSettings, "sample"))
 
 
 def sample(chosen: SampleSettings) -> Path:

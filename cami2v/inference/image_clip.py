@@ -11,10 +11,9 @@ from einops import repeat
 from jaxtyping import Float32, Float64
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.functional import center_crop, resize
 
 from cami2v.batch import Cameras, ClipBatch
-from cami2v.geometry.cameras import crop_intrinsics, intrinsics_in_pixels
+from cami2v.geometry.framing import frame_images, frame_intrinsics, framing_for
 from cami2v.geometry.trajectories import PRESETS, Trajectory, preset, read_trajectory, resample
 
 DEFAULT_FIELD_OF_VIEW_DEGREES = 90.0
@@ -65,23 +64,18 @@ def image_clip(
     degrees where it has none. Pixels are square.
     """
     height, width = resolution
-    old_height, old_width = image.shape[1:]
-    scale = max(height / old_height, width / old_width)
-    size = [max(height, round(old_height * scale)), max(width, round(old_width * scale))]
-    resized = resize(image, size, antialias=True)
+    framing = framing_for(*image.shape[1:], resolution)
+    framed = frame_images(image[None], framing).clamp(-1, 1)
     frames = trajectory.world_to_camera.shape[0]
-    intrinsics = _normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
-    pixels = crop_intrinsics(
-        intrinsics_in_pixels(intrinsics, size[0], size[1]), (size[0] - height) // 2, (size[1] - width) // 2
-    )
+    intrinsics = _normalized_intrinsics(trajectory, field_of_view_degrees, *image.shape[1:])
     return ClipBatch(
         clip_ids=("sample",),
         captions=(caption,),
         seeds=torch.tensor([seed]),
-        video=repeat(center_crop(resized, [height, width]).clamp(-1, 1), "c h w -> 1 c t h w", t=frames).contiguous(),
+        video=repeat(framed, "1 c h w -> 1 c t h w", t=frames).contiguous(),
         cameras=Cameras(
             world_to_camera=trajectory.world_to_camera[None],
-            intrinsics_pixels=pixels[None],
+            intrinsics_pixels=frame_intrinsics(intrinsics, framing)[None],
             translation_scale=torch.ones(1, frames, dtype=torch.float64),
             height=height,
             width=width,
