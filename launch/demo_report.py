@@ -143,8 +143,7 @@ def _training_section(page: HtmlReport, demo: DemoRun, steps: list[dict[str, Any
     page.items(
         [
             f"{frames} frames of {height}x{width} from {config.data.shards}, global batch {config.trainer.global_batch_size}",
-            f"backbone {config.backbone.model_channels} channels x {list(config.backbone.channel_multipliers)}, epipolar "
-            f"attention at latent downsamples {list(config.camera.attention_levels)}",
+            f"backbone of widths {list(config.backbone.widths)}, CamI2V with epipolar attention at every level",
             f"{config.diffusion.prediction} prediction, {config.sampler.steps} DDIM steps when sampling",
         ]
     )

@@ -30,8 +30,7 @@ def tiny_unet(
     torch.manual_seed(0)
     unet = DynamiCrafterUNet(
         latent_channels=latent_channels,
-        model_channels=32,
-        channel_multipliers=[1, 2],
+        widths=[32, 64],
         residual_blocks=1,
         attention_downsamples=[1, 2],
         head_width=16,
@@ -40,7 +39,6 @@ def tiny_unet(
         dropout=0.0,
         temporal_dropout=0.0,
         frames=FRAMES,
-        frame_rate_default=3,
         learnable_image_scale=True,
         initial_attention=True,
         activation_checkpointing=activation_checkpointing,

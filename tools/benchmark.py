@@ -30,7 +30,7 @@ from launch.build import build_model
 from launch.compose import compose_config, instantiate_part, quote
 from launch.pack import run as pack
 
-CAMERA_OF = {"tiny": "cami2v_tiny", "dynamicrafter_256": "cami2v", "dynamicrafter_512": "cami2v_512"}
+CAMERA_OF = {"tiny": "cami2v", "dynamicrafter_256": "cami2v", "dynamicrafter_512": "cami2v_512"}
 SIZE_OF = {"tiny": (64, 64), "dynamicrafter_256": (256, 256), "dynamicrafter_512": (320, 512)}
 SMALL_WORLD = (
     "source=synthetic",

@@ -29,8 +29,7 @@ def build_unet(
 ) -> DynamiCrafterUNet:
     return DynamiCrafterUNet(
         latent_channels=settings["out_channels"],
-        model_channels=settings["model_channels"],
-        channel_multipliers=settings["channel_mult"],
+        widths=[multiplier * settings["model_channels"] for multiplier in settings["channel_mult"]],
         residual_blocks=settings["num_res_blocks"],
         attention_downsamples=settings["attention_resolutions"],
         head_width=settings["num_head_channels"],
@@ -39,7 +38,6 @@ def build_unet(
         dropout=settings["dropout"],
         temporal_dropout=0.1,
         frames=settings["temporal_length"],
-        frame_rate_default=settings["default_fs"],
         learnable_image_scale=settings["image_cross_attention_scale_learnable"],
         initial_attention=settings["addition_attention"],
         activation_checkpointing=False,

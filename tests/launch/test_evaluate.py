@@ -84,7 +84,7 @@ def test_wrong_settings_name_their_key(shards: Path, tmp_path: Path, override: s
 @pytest.fixture
 def untrained_run(shards: Path, tmp_path: Path) -> Path:
     """A run folder as `cami2v train` leaves it, with the weights of step 0."""
-    small = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2", "camera=cami2v_tiny"]
+    small = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2"]
     config = compose_config("train", [f"data.shards={shards}", "data.split=test", *small])
     model = build_model(config)
     trainable = set(model.select_trainable("camera"))

@@ -26,17 +26,16 @@ from cami2v.camera_control.base import BlockSite, CameraAdapter, CameraCondition
 class DynamiCrafterUNet(VideoBackbone):
     """Predict the diffusion target of video latents beside the conditioning frame's latent.
 
+    `widths` are the channels of each level, from the latents' resolution down, halving at each step.
     `attention_downsamples` are the factors between latent and feature map at which encoder and decoder attend; the
-    middle always does. `frame_rate_default` is what samplers feed where the user names no frame rate or stride.
-    Raises ValueError for widths that the 32-group norms or the heads do not divide.
+    middle always does. Raises ValueError for widths that the 32-group norms or the heads do not divide.
     """
 
     def __init__(
         self,
         *,
         latent_channels: int,
-        model_channels: int,
-        channel_multipliers: Sequence[int],
+        widths: Sequence[int],
         residual_blocks: int,
         attention_downsamples: Sequence[int],
         head_width: int,
@@ -45,19 +44,17 @@ class DynamiCrafterUNet(VideoBackbone):
         dropout: float,
         temporal_dropout: float,
         frames: int,
-        frame_rate_default: int,
         learnable_image_scale: bool,
         initial_attention: bool,
         activation_checkpointing: bool,
         adapter_for: Callable[[BlockSite], CameraAdapter | None],
     ) -> None:
         super().__init__()
-        _check_widths(model_channels, channel_multipliers, head_width)
+        _check_widths(widths, head_width)
         self.latent_channels = latent_channels
-        self.model_channels = model_channels
+        self.model_channels = model_channels = widths[0]
         self.frames = frames
-        self.frame_rate_default = frame_rate_default
-        self.smallest_multiple = 2 ** (len(channel_multipliers) - 1)
+        self.smallest_multiple = 2 ** (len(widths) - 1)
         parts = PartBuilder(
             embedding_width=4 * model_channels,
             attention_downsamples=tuple(attention_downsamples),
@@ -73,7 +70,6 @@ class DynamiCrafterUNet(VideoBackbone):
         self.time_embedding = _embedding_mlp(model_channels)
         self.frame_rate_embedding = _embedding_mlp(model_channels)
         zero_initialised(self.frame_rate_embedding[2])
-        widths = [multiplier * model_channels for multiplier in channel_multipliers]
         self.encoder, skip_widths = parts.encoder(
             latent_channels, model_channels, widths, residual_blocks, initial_attention
         )
@@ -133,7 +129,7 @@ class DynamiCrafterUNet(VideoBackbone):
         if height % self.smallest_multiple or width % self.smallest_multiple:
             raise ValueError(
                 f"noisy latents: got {height}x{width}, height and width must be multiples of {self.smallest_multiple} "
-                "(one halving per level of backbone.channel_multipliers); change data.resolution"
+                "(one halving per level of backbone.widths); change data.resolution"
             )
 
 
@@ -142,15 +138,13 @@ def _embedding_mlp(model_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(model_channels, width), nn.SiLU(), nn.Linear(width, width))
 
 
-def _check_widths(model_channels: int, channel_multipliers: Sequence[int], head_width: int) -> None:
-    if model_channels % NORM_GROUPS:
-        raise ValueError(
-            f"backbone.model_channels: got {model_channels}, must be a multiple of {NORM_GROUPS} (groups of the norms)"
-        )
-    for multiplier in channel_multipliers:
-        width = multiplier * model_channels
+def _check_widths(widths: Sequence[int], head_width: int) -> None:
+    for width in widths:
+        if width % NORM_GROUPS:
+            raise ValueError(
+                f"backbone.widths: got {list(widths)}, all must be multiples of {NORM_GROUPS} (groups of the norms)"
+            )
         if width % head_width:
             raise ValueError(
-                f"backbone.head_width: got {head_width}, must divide every level's width; the level of "
-                f"{multiplier} x backbone.model_channels has width {width}"
+                f"backbone.head_width: got {head_width}, must divide every one of backbone.widths {list(widths)}"
             )

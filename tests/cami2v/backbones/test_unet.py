@@ -17,8 +17,7 @@ def published_layout() -> DynamiCrafterUNet:
     with torch.device("meta"):
         return DynamiCrafterUNet(
             latent_channels=4,
-            model_channels=320,
-            channel_multipliers=[1, 2, 4, 4],
+            widths=[320, 640, 1280, 1280],
             residual_blocks=2,
             attention_downsamples=[1, 2, 4],
             head_width=64,
@@ -27,7 +26,6 @@ def published_layout() -> DynamiCrafterUNet:
             dropout=0.1,
             temporal_dropout=0.1,
             frames=16,
-            frame_rate_default=3,
             learnable_image_scale=True,
             initial_attention=True,
             activation_checkpointing=False,
