@@ -16,5 +16,5 @@ def fingerprint(model: nn.Module, excluding: Collection[str]) -> str:
         if name not in excluding:
             values = parameter.detach().cpu().contiguous()
             digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
-            digest.update(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -113,7 +113,8 @@ class RunFolder:
         """
         if not self.metrics.is_file():
             return 0
-        kept, moved = [], []
+        kept: list[str] = []
+        moved: list[str] = []
         for line in self.metrics.read_text().splitlines(keepends=True):
             (kept if _step_of(line) <= last_step else moved).append(line if line.endswith("\n") else line + "\n")
         if moved:

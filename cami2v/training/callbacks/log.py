@@ -88,13 +88,11 @@ class MetricsLog(Callback):
         # Imported here: it takes a second, and `off` must not need it.
         import wandb
 
-        mode = self.settings.wandb
-        if mode == "auto":
-            mode = "online" if wandb.login(prompt=False) else "offline"
+        online = wandb.login(prompt=False) if self.settings.wandb == "auto" else self.settings.wandb == "online"
         return wandb.init(
             id=run.state.tracking_id, name=run.folder.path.name, dir=str(run.folder.path), config=self.config,
-            mode=mode, project=self.settings.project, entity=self.settings.entity, resume="allow",
-            settings=wandb.Settings(silent=True, console="off"),
+            mode="online" if online else "offline", project=self.settings.project, entity=self.settings.entity,
+            resume="allow", settings=wandb.Settings(silent=True, console="off"),
         )  # fmt: skip
 
 

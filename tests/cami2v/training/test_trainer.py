@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -97,6 +98,18 @@ def test_validation_does_not_change_training(tmp_path: Path) -> None:
     train(tmp_path / "without", "single", max_steps=3)
     losses = [[row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("with", "without")]
     assert losses[0] == losses[1]
+
+
+def test_wandb_keeps_the_identity_of_the_run_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    offline = dataclasses.replace(LOGGING, wandb="offline")
+    first = train(tmp_path, "single", max_steps=3, logging=offline)
+    forget_engine()
+    second = train(tmp_path, "single", max_steps=6, resume="auto", logging=offline)
+    assert first.state.tracking_id == second.state.tracking_id
+    runs = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert runs
+    assert all(name.endswith(f"-{first.state.tracking_id}") for name in runs)
 
 
 def test_panels_show_ground_truth_then_sample_then_path() -> None:

@@ -155,13 +155,22 @@ class KillDuringSave(Callback):
             if run.state.step == self.step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        run.engine.save_state = save_and_die  # type: ignore[method-assign]  # the point of this class
+        run.engine.save_state = save_and_die
 
 
 def train(
-    folder: Path, kind: str, precision: str = "fp32", *, resume: str | None = None, kill_at: int | None = None,
-    stream: ToyStream | None = None, dropout: float = 0.1, callbacks: tuple[Callback, ...] = (), **changes: object,
-) -> Trainer:  # fmt: skip
+    folder: Path,
+    kind: str,
+    precision: str = "fp32",
+    *,
+    resume: str | None = None,
+    kill_at: int | None = None,
+    stream: ToyStream | None = None,
+    logging: LoggingSettings = LOGGING,
+    dropout: float = 0.1,
+    callbacks: tuple[Callback, ...] = (),
+    **changes: object,
+) -> Trainer:
     """Train the toy model as launch/train.py trains the real one."""
     settings = trainer_settings(**changes)
     run, checkpoint = resolve_resume(resume, RunFolder(folder))
@@ -175,7 +184,7 @@ def train(
     if checkpoint is not None:
         expected = {"engine": kind, "world_size": environment.world_size(), "precision": precision, "seed": SEED}
         check_resumable(read_record(checkpoint), checkpoint, expected)
-    log = MetricsLog(every_steps=1, settings=LOGGING, config={})
+    log = MetricsLog(every_steps=1, settings=logging, config={})
     own: list[Callback] = [
         NonFiniteGuard(),
         log,

@@ -1,0 +1,105 @@
+"""`cami2v train` as users start it: real shards, the real tiny model, real processes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from cami2v.video import read_frames
+from launch.compose import compose_config
+from launch.train import prepare
+from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
+
+ROOT = Path(__file__).parents[2]
+TRAIN = [sys.executable, "-m", "launch.train"]
+SETTINGS = [
+    "data.num_workers=0", "data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1",
+    "trainer.trainable=all", "trainer.max_steps=2", "trainer.global_batch_size=2", "trainer.checkpoint_every_steps=1",
+    "trainer.validation_clips=1", "trainer.validate_every_steps=2", "sampler.steps=2", "logging=off",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    splits = ["train"] * 4 + ["test"] * 2
+    source = clips_folder(folder / "raw", splits=splits)
+    return pack_quietly(source, folder / "shards").folder
+
+
+def train(runs: Path, shards: Path, *overrides: str, command: list[str] = TRAIN) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    return subprocess.run(
+        [*command, f"data={shards}", f"paths.runs={runs}", *SETTINGS, *overrides], cwd=ROOT, capture_output=True,
+        text=True, timeout=540, env=environment | {"OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+
+
+def rows(run: Path, key: str) -> list[float]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row[key] for row in found if key in row]
+
+
+@pytest.mark.slow
+def test_two_processes_under_zero3_equal_one(tmp_path: Path, shards: Path) -> None:
+    one = train(tmp_path, shards, "name=one")
+    assert one.returncode == 0, one.stderr[-3000:]
+    two = train(tmp_path, shards, "name=two", "engine=zero3", "cluster.processes=2")
+    assert two.returncode == 0, two.stderr[-3000:]
+    assert rows(tmp_path / "two", "loss") == pytest.approx(rows(tmp_path / "one", "loss"), rel=1e-5)
+    assert rows(tmp_path / "two", "validation_loss")[-1] == pytest.approx(
+        rows(tmp_path / "one", "validation_loss")[-1], rel=1e-4
+    )
+    names = [load_file(tmp_path / run / "checkpoints/step-00000002/trainable.safetensors") for run in ("one", "two")]
+    assert {name: value.shape for name, value in names[0].items()} == {n: v.shape for n, v in names[1].items()}
+    (video,) = (tmp_path / "two" / "samples" / "step-00000002").iterdir()
+    assert read_frames(video).shape[0] == 4
+
+
+@pytest.mark.slow
+def test_resume_continues_in_place_and_names_what_changed(tmp_path: Path, shards: Path) -> None:
+    first = train(tmp_path, shards, "name=run", "trainer.max_steps=1", "trainer.validate_every_steps=0")
+    assert first.returncode == 0, first.stderr[-3000:]
+    second = train(tmp_path, shards, f"resume={tmp_path / 'run'}", "trainer.validate_every_steps=0")
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert "trainer.max_steps changes with this resume: 1 -> 2" in second.stderr
+    assert rows(tmp_path / "run", "step") == [1, 2]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_user_got_wrong_is_one_line_and_leaves_no_trace(tmp_path: Path, shards: Path) -> None:
+    failed = train(tmp_path, shards, "cluster.processes=2")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: engine.kind: got single, but the run has 2 processes")
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["resume={runs}/nothing"], "resume: got {runs}/nothing, which does not exist"),
+        (["cluster.processes=2", "engine=ddp", "data.num_workers=3"], "4 shards for 6 readers"),
+        (["trainer.max_step=3"], "trainer.max_step=3: no such key; did you mean 'max_steps'?"),
+        (["trainer.max_steps=many"], "trainer.max_steps: got 'many' (str), expected int"),
+        (["optimizer.betas=[0.9]"], "optimizer.betas: got [0.9] (1 values), expected 2"),
+        (["trainer.trainable=3"], "trainer.trainable: got 3 (int), expected"),
+        (["sampler.steps=two"], "sampler.steps: got 'two' (str), expected int"),
+        (["init_from={runs}/nothing"], "{runs}/nothing: does not exist"),
+        (["trainer.validation_split=tset"], "has no such split (it has: test, train)"),
+        (["data.shards={runs}"], "has no manifest.json"),
+        (["engine=zero9"], "engine=zero9: no such preset"),
+    ],
+)
+def test_a_config_is_checked_as_a_whole_before_anything_is_built(
+    tmp_path: Path, shards: Path, overrides: list[str], message: str
+) -> None:
+    given = [f"data={shards}", f"paths.runs={tmp_path}", *SETTINGS, *(o.format(runs=tmp_path) for o in overrides)]
+    with pytest.raises(ValueError, match=re.escape(message.format(runs=tmp_path))):
+        prepare(compose_config("train", given))
+    assert list(tmp_path.iterdir()) == []
