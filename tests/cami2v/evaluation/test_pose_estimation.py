@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from cami2v.evaluation.camera_metrics import camera_errors
 from cami2v.evaluation.pose_estimation.base import EstimatedPath, FailedEstimate, FailureReason
-from tests.cami2v.evaluation.clips import PosedFrames, configured_estimator, real_clip, synthetic_clip
+from tests.cami2v.evaluation.clips import REPOSITORY, PosedFrames, configured_estimator, real_clip, synthetic_clip
 
 
 def errors(clip: PosedFrames, estimate: object) -> dict[str, float]:
@@ -60,3 +63,16 @@ def test_recovers_the_path_of_a_real_clip(number: int) -> None:
     # docs/evaluate.md: these clips have RotErr 0.02 and 0.04, summed over 16 frames in radians.
     assert found["RotErr_sum_rad"] < 0.15
     assert found["TransErr_sum"] < 0.4
+
+
+def test_importing_the_estimators_leaves_sigterm_alone() -> None:
+    program = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('heard'), os._exit(7)))\n"
+        "from cami2v.evaluation.pose_estimation import mappers\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signal.pause()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 7, ended.stderr
+    assert ended.stderr == ""
