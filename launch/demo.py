@@ -137,7 +137,9 @@ class Demo:
     def _command(self, verb: str, overrides: list[str], *, log: str | None = None) -> None:
         path = self.logs / f"{log or verb}.log"
         with path.open("w") as output:
-            status = subprocess.run(_command_line(verb, overrides), stdout=output, stderr=output, check=False).returncode
+            status = subprocess.run(
+                _command_line(verb, overrides), stdout=output, stderr=output, check=False
+            ).returncode
         if status != 0:
             raise DemoFailedError(f"cami2v {verb} ended with exit code {status}; see {path}")
 
@@ -169,7 +171,9 @@ def _last_step(run: RunFolder) -> int:
     """Return the last complete step in metrics.jsonl, 0 before the first."""
     if not run.metrics.is_file():
         return 0
-    steps = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    steps = [
+        json.loads(line)["step"] for line in run.metrics.read_text().splitlines(keepends=True) if line.endswith("\n")
+    ]
     return max(steps, default=0)
 
 

@@ -106,4 +106,7 @@ def tiny_cami2v(**changes: Any) -> CamI2V:
         "trace_scale": 1.0,
         "latent_downsample": LATENT_DOWNSAMPLE,
     }
-    return CamI2V(**(arguments | changes))
+    control = CamI2V(**(arguments | changes))
+    for level in control.attention_levels:
+        control.adapter_for(BlockSite(name="offered", kind="encoder", width=32, num_heads=2, downsample=level))
+    return control

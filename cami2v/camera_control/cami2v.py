@@ -127,10 +127,11 @@ class CamI2VAdapter(CameraAdapter):
 class CamI2V(CameraControl):
     """Control all temporal blocks but the initial one through Pluecker features and epipolar attention.
 
-    `attention_levels` are the latent downsamples with masked epipolar attention, `full_attention_levels` those where
-    the clip attends to itself without a mask (the published 512x320 model does at level 1). A block on a level that is
-    in neither raises ValueError, unless both are empty: then there is no epipolar attention at all.
-    `perturb_same_frame` gives same-frame pairs, which have no parallax, a random epipole, drawn anew for every clip.
+    `attention_levels` are the latent downsamples with masked epipolar attention (of those the backbone has),
+    `full_attention_levels` those where the clip attends to itself without a mask (the published 320x512 model does at
+    level 1). A block on a level that is in neither raises ValueError, unless both are empty: then there is no epipolar
+    attention at all. `perturb_same_frame` gives same-frame pairs, which have no parallax, a random epipole, drawn anew
+    for every clip.
     """
 
     def __init__(
@@ -170,17 +171,21 @@ class CamI2V(CameraControl):
         self.condition_frame_only = keys == "condition_frame"
         self.head_compression = head_compression
         self.mask_options = mask_options or EpipolarOptions()
+        self._levels_with_masks: set[int] = set()
 
     def adapter_for(self, site: BlockSite) -> CameraAdapter | None:
         """Take every site but the initial attention; raises ValueError for a level that is not configured."""
         if site.kind == "initial":
             return None
+        masked = site.downsample in self.attention_levels
+        if masked:
+            self._levels_with_masks.add(site.downsample)
         return CamI2VAdapter(
             site,
             insertion=self.insertion,
             pose_features=self.pose_encoder is not None,
             epipolar=self._epipolar_attention(site),
-            masked=site.downsample in self.attention_levels,
+            masked=masked,
             condition_frame_only=self.condition_frame_only,
         )
 
@@ -224,7 +229,7 @@ class CamI2V(CameraControl):
         if self.perturb_same_frame and self.attention_levels:
             perturbation = draws.normal("epipolar_perturbation", (frames, frames, 3)).to(poses.device)
         masks = {}
-        for level in self.attention_levels:
+        for level in sorted(self._levels_with_masks):
             mask = epipolar_mask(
                 poses,
                 cameras.intrinsics_pixels,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Frames = UInt8[np.ndarray, "frames height width 3"]
+Frames = UInt8[np.ndarray, "frames height _width 3"]
 
 
 def to_frames(video: Float[Tensor, "3 frames height width"]) -> UInt8[np.ndarray, "frames height width 3"]:
@@ -18,7 +18,7 @@ def to_frames(video: Float[Tensor, "3 frames height width"]) -> UInt8[np.ndarray
     return levels.round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
 
-def side_by_side(panels: Sequence[Frames], *, gap: int = 4) -> Frames:
+def side_by_side(panels: Sequence[Frames], *, gap: int = 4) -> UInt8[np.ndarray, "frames height _joined 3"]:
     """Place videos of equal length and height next to each other, with a white gap."""
     frames, height = panels[0].shape[:2]
     white = np.full((frames, height, gap, 3), 255, np.uint8)

@@ -64,10 +64,11 @@ def image_clip(
     degrees where it has none. Pixels are square.
     """
     height, width = resolution
-    framing = framing_for(*image.shape[1:], resolution)
+    _, old_height, old_width = image.shape
+    framing = framing_for(old_height, old_width, resolution)
     framed = frame_images(image[None], framing).clamp(-1, 1)
     frames = trajectory.world_to_camera.shape[0]
-    intrinsics = _normalized_intrinsics(trajectory, field_of_view_degrees, *image.shape[1:])
+    intrinsics = _normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
     return ClipBatch(
         clip_ids=("sample",),
         captions=(caption,),

@@ -1,0 +1,37 @@
+"""The page holds everything it shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cami2v.evaluation.html_report import HtmlReport
+
+
+def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
+    page = HtmlReport("a < b")
+    page.heading("Videos")
+    video = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), dtype=np.uint8)
+    page.clips({"truth": video}, height=16, frames_per_second=4.0)
+    figure = Figure()
+    figure.add_subplot().plot([0, 1])
+    page.figure(figure, "a curve")
+    page.table(["x", "y"], [["one", "2"]])
+    page.save(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "<title>a &lt; b</title>" in text
+    assert not re.search(r"(src|href)=.(?!data:|#)", text.replace('xlink:href="#', ""))
+    encoded = re.search(r"data:image/webp;base64,([^\"]+)", text)
+    assert encoded is not None
+    image = Image.open(io.BytesIO(base64.b64decode(encoded[1])))
+    frames = []
+    for number in range(image.n_frames):
+        image.seek(number)
+        frames.append(np.asarray(image.convert("RGB")))
+    assert np.array_equal(np.stack(frames), video)
