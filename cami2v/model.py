@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cami2v.backbones.base import VideoBackbone
 from cami2v.batch import Cameras, ClipBatch, Conditioning, LatentBatch, NoisyLatents, StepOutput
-from cami2v.camera_control.base import CameraCondition, CameraControl
+from cami2v.camera_control.base import CameraControl
 from cami2v.diffusion.condition_drop import drop_masks
 from cami2v.diffusion.ddim import DDIMSampler
 from cami2v.diffusion.guidance import Branch
@@ -119,9 +119,7 @@ class VideoDiffusion(nn.Module):
             camera = None if branch is Branch.CONDITIONAL_WITHOUT_CAMERA else condition
             return self.backbone(noisy, timesteps, conditioning, camera)
 
-        latents = sampler.sample(
-            predict, schedule=self.schedule, prediction=self.prediction, shape=shape, draws=draws
-        )
+        latents = sampler.sample(predict, schedule=self.schedule, prediction=self.prediction, shape=shape, draws=draws)
         return self.first_stage.decode(latents).float().clamp(-1, 1)
 
     def select_trainable(self, policy: Literal["camera", "all"] | Sequence[str]) -> list[str]:

@@ -47,7 +47,9 @@ def load_run(source: Path) -> tuple[VideoDiffusion, DDIMSampler, DictConfig]:
     """
     run = next((folder for folder in (source, *source.parents[:2]) if RunFolder(folder).config.is_file()), None)
     if run is None:
-        raise ValueError(f"checkpoint={source}: no run folder there (a folder with config.yaml, as `cami2v train` writes)")
+        raise ValueError(
+            f"checkpoint={source}: no run folder there (a folder with config.yaml, as `cami2v train` writes)"
+        )
     config = read_config(RunFolder(run).config)
     model = build_model(config)
     load_weights(source, model)

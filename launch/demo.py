@@ -1,6 +1,7 @@
 """`make demo`: the whole journey on a small world, through the same commands a user types, into one run folder.
 
-synthesise and pack -> train under ZeRO-2 in two processes -> kill -9 midway -> resume -> sample -> evaluate -> report.html
+synthesise and pack -> train under ZeRO-2 in two processes -> kill -9 midway -> resume -> evaluate -> sample ->
+report.html
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from cami2v.training.run_folder import RunFolder
 from cami2v.video import read_frames
 from launch.demo_report import DemoRun, write_report
 
+ESTIMATOR_SIZE = (180, 320)
+"""Height and width at which the pose estimator is shown on true videos."""
 TRAINING = ["experiment=demo", "engine=zero2", "cluster.processes=2"]
+PACKING = [f"pack.frame_format.short_side={ESTIMATOR_SIZE[0]}", "pack.min_shards=4"]
 KILL_AT = 0.55
 """Share of the steps after which the trainer is killed: between two checkpoints, so that some steps are lost."""
 STAGES = 6
@@ -58,14 +62,19 @@ class Demo:
         self.train = RunFolder(folder / "train")
         self.overrides = [*TRAINING, f"data.shards={self.shards}", f"paths.runs={folder}", "name=train"]
         if steps is not None:
-            self.overrides.append(f"trainer.max_steps={steps}")
+            self.overrides += [
+                f"trainer.max_steps={steps}",
+                f"trainer.checkpoint_every_steps={max(1, steps // 12)}",
+                f"trainer.validate_every_steps={max(1, steps // 2)}",
+            ]
         self.seconds: dict[str, float] = {}
 
     def run(self) -> None:
         """Empty the folder and run all stages."""
         self._empty_folder()
         with self._stage("synthesise rooms and pack shards"):
-            self._command("pack", ["world=demo", "pack=demo", f"raw={self.folder / 'raw'}", f"output={self.shards}"])
+            places = [f"raw={self.folder / 'raw'}", f"output={self.shards}"]
+            self._command("pack", ["world=demo", *PACKING, *places])
         with self._stage("train CamI2V tiny, 2 processes, ZeRO-2, and kill -9 it midway"):
             killed_at = self._train_until_killed()
         with self._stage("resume from the latest checkpoint"):
@@ -90,7 +99,7 @@ class Demo:
         with log.open("w") as output:
             process = subprocess.Popen(_command_line("train", self.overrides), stdout=output, stderr=output)
             try:
-                while _last_step(self.train) < self._kill_step():
+                while _last_step(self.train) < self._kill_step() or not self.train.steps():
                     if process.poll() is not None:
                         raise DemoFailedError(f"training ended by itself (exit {process.returncode}); see {log}")
                     time.sleep(0.05)
@@ -118,7 +127,7 @@ class Demo:
         self._command(
             "evaluate",
             [*common, f"output={self.folder / 'estimator'}", "evaluation=demo_estimator",
-             "without_checkpoint.resolution=[180,320]"],
+             f"without_checkpoint.resolution={list(ESTIMATOR_SIZE)}"],
             log="evaluate-estimator",
         )  # fmt: skip
 

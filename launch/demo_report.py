@@ -29,8 +29,8 @@ LABELS = {
 }
 NOT_MEASURED = [
     "Image quality (FVD and the like): the model is tiny, trains from nothing for minutes and has seen few rooms.",
-    "Camera errors of the generated videos mean something only where the estimator registers them; at this size it "
-    "rarely does. The failures are in the table. The frame errors above are the demo's evidence, not RotErr.",
+    "Camera errors of the generated videos mean something only where the estimator registers them, which it rarely "
+    "does at this size; the table counts the failures. The demo's evidence is the frame errors above, not RotErr.",
     "GPUs, NCCL, mixed precision and released weights: this page was made on CPUs with gloo in float32.",
     "Generalisation to unknown rooms: held-out clips are new paths through rooms that training has seen.",
 ]
@@ -56,9 +56,9 @@ def write_report(demo: DemoRun) -> Path:
     rows = [json.loads(line) for line in demo.train.metrics.read_text().splitlines()]
     steps = [row for row in rows if "loss" in row]
     page.paragraph(
-        f"A tiny CamI2V ({_count(demo)} trained parameters) learned from nothing in {steps[-1]['step']} steps on two CPU "
-        f"processes under DeepSpeed ZeRO-2. It was given one image, a caption and a camera path; it had to show what the "
-        f"camera sees along that path. The same command line trains the full model on GPUs."
+        f"A tiny CamI2V ({_count(demo)} trained parameters) learned from nothing in {steps[-1]['step']} steps on two "
+        "CPU processes under DeepSpeed ZeRO-2. Given one image, a caption and a camera path, it had to show what the "
+        "camera sees along that path. The same command line trains the full model on GPUs."
     )
     _camera_section(page, evaluation)
     _clips_section(page, EvaluationFolder(demo.folder / "evaluation"))
@@ -84,9 +84,9 @@ def _camera_section(page: HtmlReport, evaluation: dict[str, Any]) -> None:
     ]
     page.table(["trajectory", "mean squared error", "PSNR (dB)", "relative to right"], rows)
     page.paragraph(
-        f"Mean over {summary[GENERATED]['compared_clips']} held-out clips (new paths through known rooms) and all frames "
-        "but the first, pixel values in [0, 1]. Same model, image, caption and noise in all three rows: only the "
-        "trajectory differs."
+        f"Mean over {summary[GENERATED]['compared_clips']} held-out clips (new paths through known rooms) and all "
+        "frames but the first, pixel values in [0, 1]. Same model, image, caption and noise in all three rows: only "
+        "the trajectory differs."
     )
     print("\n".join(f"      {row[0]:<28} MSE {row[1]}  PSNR {row[2]} dB  {row[3]}" for row in rows))
 
@@ -105,8 +105,8 @@ def _metrics_section(page: HtmlReport, evaluation: dict[str, Any], estimator: di
     page.heading("Camera errors by structure from motion")
     page.paragraph(
         "RotErr in radians, TransErr and CamMC with translations divided by the path's own extent, each summed over "
-        "frames (the published convention); mean over registered clips, and penalised mean over all clips. The first row "
-        "is the estimator's own error on true videos at the packed size."
+        "frames (the published convention); mean over registered clips, and penalised mean over all clips. The first "
+        "row is the estimator's own error on true videos at the packed size."
     )
     size = "x".join(str(side) for side in reversed(estimator["evaluation"]["resolution"]))
     small = "x".join(str(side) for side in reversed(evaluation["evaluation"]["resolution"]))
@@ -135,14 +135,14 @@ def _training_section(page: HtmlReport, demo: DemoRun, steps: list[dict[str, Any
     last = steps[-1]
     page.paragraph(
         f"kill -9 hit the run after step {demo.killed_at}; it resumed from the checkpoint of step {demo.resumed_from} "
-        f"with optimizer, data position and random state. {last['samples_per_second']:.1f} samples/s, "
-        f"{last['data_wait_share']:.0%} of the time waiting for data, peak memory {last['peak_memory_bytes'] / 2**30:.2f} "
-        "GiB per process at the end."
+        f"with optimizer, data position and random state. At the end {last['samples_per_second']:.1f} samples/s, "
+        f"{last['data_wait_share']:.0%} of the time waiting for data, and "
+        f"{last['peak_memory_bytes'] / 2**30:.2f} GiB peak memory per process."
     )
     frames, (height, width) = config.data.frames, config.data.resolution
     page.items(
         [
-            f"{frames} frames of {height}x{width} from {config.data.shards}, global batch {config.trainer.global_batch_size}",
+            f"{frames} frames of {height}x{width}, global batch {config.trainer.global_batch_size}",
             f"backbone of widths {list(config.backbone.widths)}, CamI2V with epipolar attention at every level",
             f"{config.diffusion.prediction} prediction, {config.sampler.steps} DDIM steps when sampling",
         ]

@@ -65,7 +65,8 @@ class Guidance:
             camera_effect = conditional - outputs[Branch.CONDITIONAL_WITHOUT_CAMERA]
             guided = guided + (self.camera_scale - 1) * self._camera_weight(timestep, timesteps) * camera_effect
         if self.rescale > 0:
-            ratio = _standard_deviation(conditional) / _standard_deviation(guided)
+            # An untrained denoiser returns zeros; 0 / 0 would make them NaN.
+            ratio = _standard_deviation(conditional) / _standard_deviation(guided).clamp_min(1e-12)
             guided = guided * (self.rescale * ratio + (1 - self.rescale))
         return guided
 
