@@ -6,10 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from einops import rearrange, reduce
-from jaxtyping import Float, Float64, UInt8
-from torch import Tensor
+from einops import reduce
+from jaxtyping import Float64, UInt8
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 
@@ -42,9 +40,3 @@ def frame_error(
         )
     difference = (generated.astype(np.float64) - truth.astype(np.float64)) / 255
     return FrameErrors(mean_squared_error=reduce(difference**2, "frames height width channels -> frames", "mean"))
-
-
-def to_uint8(video: Float[Tensor, "3 frames height width"]) -> Frames:
-    """Turn a video in [-1, 1] into frames of bytes; values beyond are clipped."""
-    pixels = ((video.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return rearrange(pixels, "channels frames height width -> frames height width channels").contiguous().numpy()

@@ -16,8 +16,8 @@ from cami2v.evaluation.folder import (
     EvaluationFolder,
     RequestedCameras,
 )
-from cami2v.evaluation.frame_metrics import to_uint8
 from cami2v.evaluation.interventions import Trajectory, camera_interventions
+from cami2v.inference.clip_video import to_frames
 from cami2v.video import write_mp4
 
 Animate = Callable[[ClipBatch], Float[Tensor, "batch 3 frames height width"]]
@@ -102,4 +102,4 @@ def _write_video(
     path = folder.video(video_set, batch.clip_ids[index])
     # Players know yuv420p best, but it halves both sides.
     odd = bool(video.shape[-2] % 2 or video.shape[-1] % 2)
-    write_mp4(path, to_uint8(video), float(batch.frames_per_second[index]), crf=crf, full_chroma=odd)
+    write_mp4(path, to_frames(video), float(batch.frames_per_second[index]), crf=crf, full_chroma=odd)

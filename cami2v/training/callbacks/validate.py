@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, repeat
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cami2v.batch import ClipBatch
+from cami2v.geometry.cameras import relative_poses
+from cami2v.inference.clip_video import side_by_side, to_frames
 from cami2v.inference.trajectory_plot import trajectory_image
 from cami2v.training.callbacks.base import Callback, RunContext
 from cami2v.training.callbacks.log import MetricsLog
@@ -65,25 +66,16 @@ class Validate(Callback):
         loss = float(run.engine.evaluate(clip).loss)
         sample = run.engine.generate(clip, self.sampler)
         if folder is not None:
-            video = side_by_side(clip, sample)
+            video = panels(clip, sample)
             write_mp4(folder / f"{clip.clip_ids[0]}.mp4", video, float(clip.frames_per_second[0]))
         return loss, float((sample - clip.video).abs().mean())
 
 
-def side_by_side(
+def panels(
     clip: ClipBatch, sample: Float[Tensor, "1 3 frames height width"]
-) -> UInt8[np.ndarray, "frames height _wide 3"]:
+) -> UInt8[np.ndarray, "frames height _joined 3"]:
     """Join ground truth, sample and the camera path (relative to the first frame) of one clip, left to right."""
-    height, frames = clip.video.shape[-2], clip.video.shape[2]
-    world_to_camera = clip.cameras.world_to_camera[0]
-    bottom = world_to_camera.new_tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(frames, 1, 4)
-    poses = torch.cat([world_to_camera, bottom], dim=1)
-    relative = poses[:1] @ torch.linalg.inv(poses)
-    plot = repeat(trajectory_image({"camera": relative}, size=height), "h w c -> t h w c", t=frames)
-    return np.concatenate([_to_uint8(clip.video), _to_uint8(sample), plot], axis=2)
-
-
-def _to_uint8(video: Float[Tensor, "1 3 frames height width"]) -> UInt8[np.ndarray, "frames height width 3"]:
-    pixels = ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    array: np.ndarray = rearrange(pixels.cpu(), "c t h w -> t h w c").numpy()
-    return array
+    path = relative_poses(clip.cameras.world_to_camera, torch.zeros_like(clip.seeds))[0]
+    plot = trajectory_image({"camera": path}, size=clip.video.shape[-2])
+    still = np.repeat(plot[None], clip.video.shape[2], axis=0)
+    return side_by_side([to_frames(clip.video[0]), to_frames(sample[0]), still])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from cami2v.evaluation.frame_metrics import frame_error, to_uint8
+from cami2v.evaluation.frame_metrics import frame_error
 
 
 def video(seed: int) -> np.ndarray:
@@ -33,12 +33,3 @@ def test_the_conditioning_frame_does_not_count() -> None:
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="both need the same size"):
         frame_error(video(0)[:, :5], video(0))
-
-
-def test_model_range_becomes_bytes() -> None:
-    values = torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0])
-    pixels = to_uint8(values.reshape(1, 5, 1, 1).expand(3, 5, 2, 2))
-    assert pixels[:, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
-    every_byte = torch.arange(256).reshape(1, 256, 1, 1).expand(3, 256, 1, 1)
-    restored = to_uint8(every_byte / 127.5 - 1)
-    assert restored[:, 0, 0, 0].tolist() == list(range(256))

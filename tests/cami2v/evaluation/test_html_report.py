@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from cami2v.evaluation.html_report import HtmlReport
 
@@ -30,8 +30,5 @@ def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     encoded = re.search(r"data:image/webp;base64,([^\"]+)", text)
     assert encoded is not None
     image = Image.open(io.BytesIO(base64.b64decode(encoded[1])))
-    frames = []
-    for number in range(image.n_frames):
-        image.seek(number)
-        frames.append(np.asarray(image.convert("RGB")))
+    frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
     assert np.array_equal(np.stack(frames), video)

@@ -13,6 +13,8 @@ from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
 def test_frames_are_rounded_and_clipped() -> None:
     video = torch.tensor([-2.0, -1.0, 0.0, 1.0]).reshape(1, 1, 2, 2).repeat(3, 1, 1, 1)
     assert to_frames(video)[0, :, :, 0].tolist() == [[0, 0], [128, 255]]
+    every_byte = torch.arange(256).reshape(1, 256, 1, 1).expand(3, 256, 1, 1)
+    assert to_frames(every_byte / 127.5 - 1)[:, 0, 0, 0].tolist() == list(range(256))
 
 
 def test_panels_stand_side_by_side() -> None:
@@ -25,8 +27,8 @@ def test_panels_stand_side_by_side() -> None:
 def test_a_path_is_drawn_where_the_camera_goes() -> None:
     right, ahead = (preset(name, 8, 1.0) for name in ("truck_right", "dolly_in"))
     lines = trajectory_figure({"a": right, "b": ahead}).axes[0].lines
-    np.testing.assert_allclose(lines[0].get_xydata()[-1], [1, 0], atol=1e-9)
-    np.testing.assert_allclose(lines[2].get_xydata()[-1], [0, 1], atol=1e-9)
+    np.testing.assert_allclose(np.asarray(lines[0].get_xydata(), dtype=float)[-1], [1, 0], atol=1e-9)
+    np.testing.assert_allclose(np.asarray(lines[2].get_xydata(), dtype=float)[-1], [0, 1], atol=1e-9)
     picture = trajectory_image({"a": right}, size=64)
     assert picture.shape == (64, 64, 3)
     assert not np.array_equal(picture, trajectory_image({"a": ahead}, size=64))

@@ -10,7 +10,7 @@ import torch
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.guards import DeadGradientGuard, TrainingStoppedError
 from cami2v.training.callbacks.log import MetricsLog
-from cami2v.training.callbacks.validate import Validate, side_by_side
+from cami2v.training.callbacks.validate import Validate, panels
 from cami2v.video import read_frames
 from tests.cami2v.training.toys import LOGGING, SIZE, ToyStream, forget_engine, toy_clip, train, trainer_settings
 
@@ -114,10 +114,10 @@ def test_wandb_keeps_the_identity_of_the_run_over_restarts(tmp_path: Path, monke
 
 def test_panels_show_ground_truth_then_sample_then_path() -> None:
     clip = toy_clip(3)
-    panels = side_by_side(clip, torch.full_like(clip.video, -1.0))
+    joined = panels(clip, torch.full_like(clip.video, -1.0))
     truth = ((clip.video[0].permute(1, 2, 3, 0) + 1) * 127.5).round().numpy().astype(np.uint8)
-    assert (panels[:, :SIZE, :SIZE] == truth).all()
-    assert panels.shape[2] > 2 * SIZE
+    assert (joined[:, :SIZE, :SIZE] == truth).all()
+    assert joined.shape[2] > 2 * SIZE
 
 
 @pytest.mark.parametrize(
