@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from cami2v.evaluation.folder import GENERATED, GROUND_TRUTH, SHUFFLED, STATIONARY, EvaluationFolder
-from cami2v.evaluation.html_report import HtmlReport
+from cami2v.evaluation.html_report import HtmlReport, animation
 from cami2v.geometry.cameras import relative_poses
+from cami2v.inference.clip_video import side_by_side
 from cami2v.inference.trajectory_plot import trajectory_figure
 from cami2v.training.run_folder import RunFolder
 from cami2v.video import read_frames
@@ -21,6 +23,8 @@ from launch.compose import read_config
 SHOWN_CLIPS = 6
 SHOWN_HEIGHT = 144
 SHOWN_FRAMES_PER_SECOND = 4.0
+PREVIEW_CLIPS = 3
+PREVIEW_SCALE = 2
 LABELS = {
     GROUND_TRUTH: "ground truth",
     GENERATED: "right trajectory",
@@ -68,9 +72,21 @@ def write_report(demo: DemoRun) -> Path:
     page.items(NOT_MEASURED)
     page.heading("Time")
     page.table(["stage", "seconds"], [[name, f"{seconds:.0f}"] for name, seconds in demo.seconds.items()])
+    _write_preview(EvaluationFolder(demo.folder / "evaluation"), demo.folder / "preview.webp")
     path = demo.folder / "report.html"
     page.save(path)
     return path
+
+
+def _write_preview(folder: EvaluationFolder, path: Path) -> None:
+    """Write the README's picture: some clips, one a row, under the trajectories of `LABELS`, left to right."""
+    rows = [
+        side_by_side([read_frames(folder.video(name, clip_id)) for name in LABELS], gap=2)
+        for clip_id in folder.clip_ids()[:: len(folder.clip_ids()) // PREVIEW_CLIPS][:PREVIEW_CLIPS]
+    ]
+    grid = np.concatenate(rows, axis=1)
+    larger = grid.repeat(PREVIEW_SCALE, axis=1).repeat(PREVIEW_SCALE, axis=2)
+    path.write_bytes(animation(larger, frames_per_second=SHOWN_FRAMES_PER_SECOND))
 
 
 def _camera_section(page: HtmlReport, evaluation: dict[str, Any]) -> None:

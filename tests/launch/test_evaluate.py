@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
 
-from cami2v.training.run_folder import WEIGHTS, RunFolder
-from launch.build import build_model
-from launch.compose import as_yaml, compose_config
+from launch.compose import compose_config
 from launch.evaluate import run
 from launch.pack import run as pack
+from tests.launch.untrained import untrained_run
 
 
 @pytest.fixture(scope="module")
@@ -81,32 +79,17 @@ def test_wrong_settings_name_their_key(shards: Path, tmp_path: Path, override: s
     assert not (tmp_path / "out" / "videos").exists()
 
 
-@pytest.fixture
-def untrained_run(shards: Path, tmp_path: Path) -> Path:
-    """A run folder as `cami2v train` leaves it, with the weights of step 0."""
-    small = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2"]
-    config = compose_config("train", [f"data.shards={shards}", "data.split=test", *small])
-    model = build_model(config)
-    trainable = set(model.select_trainable("camera"))
-    run_folder = RunFolder(tmp_path / "run")
-    checkpoint = run_folder.checkpoint(1)
-    checkpoint.mkdir(parents=True)
-    run_folder.config.write_text(as_yaml(config))
-    weights = {name: value.detach() for name, value in model.named_parameters() if name in trainable}
-    save_file(weights, checkpoint / WEIGHTS)
-    run_folder.set_latest(checkpoint)
-    return run_folder.path
-
-
 @pytest.mark.slow
-def test_a_checkpoint_is_generated_from_and_intervened_on(shards: Path, untrained_run: Path) -> None:
-    overrides = ["evaluation.trials=1", "evaluation.interventions=true", f"checkpoint={untrained_run}"]
+def test_a_checkpoint_is_generated_from_and_intervened_on(shards: Path, tmp_path: Path) -> None:
+    small = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2"]
+    run_folder = untrained_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *small])
+    overrides = ["evaluation.trials=1", "evaluation.interventions=true", f"checkpoint={run_folder}"]
     run(compose_config("evaluate", [f"data.shards={shards}", *overrides]))
-    output = untrained_run / "evaluation" / "test"
+    output = run_folder / "evaluation" / "test"
     results = json.loads((output / "results.json").read_text())
     assert results["evaluation"]["frames"] == 4
     assert results["evaluation"]["resolution"] == [64, 64]
-    assert results["evaluation"]["checkpoint"]["path"] == str(untrained_run)
+    assert results["evaluation"]["checkpoint"]["path"] == str(run_folder)
     assert list(results["summary"]) == ["ground_truth", "generated", "generated_shuffled", "generated_stationary"]
     errors = {name: results["summary"][name]["frame_errors"] for name in list(results["summary"])[1:]}
     # An untrained camera branch changes nothing (docs/evaluate.md): same noise, same video.
