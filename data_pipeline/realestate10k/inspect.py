@@ -50,8 +50,6 @@ def inspect_clip(
     """Check one clip against its video; raises BadClip."""
     track = parse_pose_file(files.pose_path)
     frames = len(track.timestamps_microseconds)
-    if frames < min_frames:
-        raise BadClip(Reason.TOO_SHORT, f"{files.pose_path}: {frames} frames, fewer than pack.min_frames={min_frames}")
     if files.metric_scale is not None:
         parse_metric_scale(files.metric_scale, frames, files.clip_id)
     video_path = dataset.video_path(files, track)
@@ -63,6 +61,9 @@ def inspect_clip(
     else:
         indices, offsets = match_timestamps(track, info, files.pose_path, video_path)
         frames_per_second = _rate_of(info, indices)
+    # After the checks above: a pose file that lost lines is wrong, not just short.
+    if frames < min_frames:
+        raise BadClip(Reason.TOO_SHORT, f"{files.pose_path}: {frames} frames, fewer than pack.min_frames={min_frames}")
     return InspectedClip(
         files=files,
         source_id=track.source_id,

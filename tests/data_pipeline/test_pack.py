@@ -145,6 +145,7 @@ def break_clip(raw: Path, how: str) -> None:
         (raw / "captions.json").write_text(json.dumps(captions))
     elif how == "too_short":
         write_poses(poses, 3, source="src2")
+        write_mp4(video, grey_frames(2, range(3)), 30)
 
 
 FAULTS = {
