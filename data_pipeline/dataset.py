@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -37,7 +38,7 @@ class Failure:
     message: str
 
 
-class StoredClips(Dataset[Clip | Failure]):
+class StoredClips(Dataset[Clip | Failure], ABC):
     """Clips of a split by sample number; subclasses say which clip and which frames a number means."""
 
     def __init__(self, folder: Path, split: Split, settings: ClipSettings) -> None:
@@ -52,9 +53,9 @@ class StoredClips(Dataset[Clip | Failure]):
         except ValueError as error:
             return Failure(str(error))
 
+    @abstractmethod
     def load(self, number: int) -> Clip:
         """Return the clip of a sample number, ready to collate."""
-        raise NotImplementedError
 
     def read(self, shard: int, position: int) -> tuple[RawClip, str]:
         """Return a stored clip and its name for errors (shard and sample key)."""

@@ -22,6 +22,7 @@ from launch.compose import read_config
 
 SHOWN_CLIPS = 6
 SHOWN_HEIGHT = 144
+PATH_INCHES = 1.9
 SHOWN_FRAMES_PER_SECOND = 4.0
 PREVIEW_CLIPS = 3
 PREVIEW_SCALE = 2
@@ -66,6 +67,7 @@ def write_report(demo: DemoRun) -> Path:
     )
     _camera_section(page, evaluation)
     _clips_section(page, EvaluationFolder(demo.folder / "evaluation"))
+    _sample_section(page, demo.folder / "samples")
     _metrics_section(page, evaluation, estimator)
     _training_section(page, demo, steps, config)
     page.heading("What was not measured")
@@ -111,10 +113,22 @@ def _clips_section(page: HtmlReport, folder: EvaluationFolder) -> None:
     page.heading("Held-out clips")
     for clip_id in folder.clip_ids()[:SHOWN_CLIPS]:
         videos = {label: read_frames(folder.video(name, clip_id)) for name, label in LABELS.items()}
-        page.clips(videos, height=SHOWN_HEIGHT, frames_per_second=SHOWN_FRAMES_PER_SECOND)
         cameras = folder.read_cameras(clip_id).batch()
         path = relative_poses(cameras.world_to_camera, torch.zeros(1, dtype=torch.int64))[0]
-        page.figure(trajectory_figure({"path": path}, inches=2.2), f"{clip_id}: the path, from above")
+        page.clips(
+            videos,
+            height=SHOWN_HEIGHT,
+            frames_per_second=SHOWN_FRAMES_PER_SECOND,
+            figures={f"{clip_id}: the path, from above": trajectory_figure({"path": path}, inches=PATH_INCHES)},
+        )
+
+
+def _sample_section(page: HtmlReport, folder: Path) -> None:
+    page.heading("A preset trajectory")
+    page.paragraph("cami2v sample on the first frame of a held-out clip: the image, the video, the path asked for.")
+    for video in sorted(folder.glob("*-side-by-side.mp4")):
+        name = video.stem.removesuffix("-side-by-side")
+        page.clips({name: read_frames(video)}, height=SHOWN_HEIGHT, frames_per_second=SHOWN_FRAMES_PER_SECOND)
 
 
 def _metrics_section(page: HtmlReport, evaluation: dict[str, Any], estimator: dict[str, Any]) -> None:

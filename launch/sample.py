@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from cami2v.geometry.cameras import relative_poses
-from cami2v.inference.clip_video import side_by_side, to_frames
+from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.image_clip import choose_trajectory, image_clip, read_image
 from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
 from cami2v.video import write_mp4
@@ -80,8 +80,9 @@ def sample(chosen: SampleSettings) -> Path:
     name = f"{chosen.image.stem}-{Path(chosen.trajectory).stem}-seed{chosen.seed}"
     target = chosen.output / f"{name}.mp4"
     write_mp4(target, video, chosen.frames_per_second)
-    plot = np.repeat(trajectory_image(path, size=height)[None], len(video), axis=0)
-    panels = [to_frames(batch.video[0]), video, plot]
+    panels = [enlarged(to_frames(batch.video[0])), enlarged(video)]
+    plot = trajectory_image(path, size=panels[0].shape[1])
+    panels.append(np.repeat(plot[None], len(video), axis=0))
     write_mp4(chosen.output / f"{name}-side-by-side.mp4", side_by_side(panels), chosen.frames_per_second)
     figure = trajectory_figure(path, inches=PLOT_INCHES, title=Path(chosen.trajectory).stem)
     figure.savefig(chosen.output / f"{name}-trajectory.png", dpi=PLOT_DPI)

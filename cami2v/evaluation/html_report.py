@@ -7,6 +7,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,7 +19,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { margin-bottom: 0.2rem; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de; }
 table { border-collapse: collapse; margin: 0.8rem 0; } th, td { padding: 0.3rem 0.8rem; border: 1px solid #d0d7de; }
 th { background: #f6f8fa; text-align: left; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { display: inline-block; margin: 0.3rem 0.6rem 0.6rem 0; } figcaption { font-size: 0.8rem; color: #57606a; }
+figure { display: inline-block; vertical-align: bottom;
+   margin: 0.3rem 0.6rem 0.6rem 0; } figcaption { font-size: 0.8rem; color: #57606a; }
 img.pixels { image-rendering: pixelated; } .row { white-space: nowrap; overflow-x: auto; }
 code { background: #f6f8fa; padding: 0.1rem 0.3rem; } p.note { color: #57606a; }
 """
@@ -56,15 +58,17 @@ class HtmlReport:
 
     def figure(self, figure: Figure, caption: str = "") -> None:
         """Add a matplotlib figure as inline SVG."""
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg")
-        svg = buffer.getvalue()
-        self.parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>")
+        self.parts.append(_figure_cell(figure, caption))
 
     def clips(
-        self, videos: Mapping[str, UInt8[np.ndarray, "frames height width 3"]], *, height: int, frames_per_second: float
+        self,
+        videos: Mapping[str, UInt8[np.ndarray, "frames height _width 3"]],
+        *,
+        height: int,
+        frames_per_second: float,
+        figures: Mapping[str, Figure] = MappingProxyType({}),
     ) -> None:
-        """Add a row of looping animations, each under its label and shown `height` pixels tall."""
+        """Add a row of looping animations, shown `height` pixels tall, and figures, each over its label."""
         cells = []
         for label, video in videos.items():
             width = round(video.shape[2] * height / video.shape[1])
@@ -73,6 +77,7 @@ class HtmlReport:
                 f'<figure><img class="pixels" height="{height}" width="{width}" alt="{html.escape(label)}" '
                 f'src="data:image/webp;base64,{data}"><figcaption>{html.escape(label)}</figcaption></figure>'
             )
+        cells += [_figure_cell(figure, label) for label, figure in figures.items()]
         self.parts.append(f'<div class="row">{"".join(cells)}</div>')
 
     def save(self, path: Path) -> None:
@@ -82,6 +87,13 @@ class HtmlReport:
             f"<style>{STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n"
         )
         path.write_text(page, encoding="utf-8")
+
+
+def _figure_cell(figure: Figure, caption: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    svg = buffer.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def animation(video: UInt8[np.ndarray, "frames height width 3"], *, frames_per_second: float) -> bytes:

@@ -38,7 +38,7 @@ def test_writes_video_panels_and_plot(checkpoint: Path, image: Path, tmp_path: P
     sample(checkpoint, image, tmp_path, "trajectory=pan_left", "extent=0.3", "seed=5", "guidance_scale=2", "steps=3")
     assert read_frames(tmp_path / "room-pan_left-seed5.mp4").shape == (FRAMES, SIZE, SIZE, 3)
     panels = read_frames(tmp_path / "room-pan_left-seed5-side-by-side.mp4")
-    assert panels.shape == (FRAMES, SIZE, 3 * SIZE + 8, 3)
+    assert panels.shape == (FRAMES, 6 * SIZE, 3 * 6 * SIZE + 8, 3)
     assert Image.open(tmp_path / "room-pan_left-seed5-trajectory.png").width > 100
 
 

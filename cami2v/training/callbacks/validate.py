@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cami2v.batch import ClipBatch
 from cami2v.geometry.cameras import relative_poses
-from cami2v.inference.clip_video import side_by_side, to_frames
+from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.trajectory_plot import trajectory_image
 from cami2v.training.callbacks.base import Callback, RunContext
 from cami2v.training.callbacks.log import MetricsLog
@@ -73,9 +73,9 @@ class Validate(Callback):
 
 def panels(
     clip: ClipBatch, sample: Float[Tensor, "1 3 frames height width"]
-) -> UInt8[np.ndarray, "frames height _joined 3"]:
+) -> UInt8[np.ndarray, "frames _enlarged _joined 3"]:
     """Join ground truth, sample and the camera path (relative to the first frame) of one clip, left to right."""
     path = relative_poses(clip.cameras.world_to_camera, torch.zeros_like(clip.seeds))[0]
-    plot = trajectory_image({"camera": path}, size=clip.video.shape[-2])
-    still = np.repeat(plot[None], clip.video.shape[2], axis=0)
-    return side_by_side([to_frames(clip.video[0]), to_frames(sample[0]), still])
+    videos = [enlarged(to_frames(video[0])) for video in (clip.video, sample)]
+    plot = trajectory_image({"camera": path}, size=videos[0].shape[1])
+    return side_by_side([*videos, np.repeat(plot[None], clip.video.shape[2], axis=0)])

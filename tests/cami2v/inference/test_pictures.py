@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cami2v.geometry.trajectories import preset
-from cami2v.inference.clip_video import side_by_side, to_frames
+from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
 
 
@@ -22,6 +22,14 @@ def test_panels_stand_side_by_side() -> None:
     joined = side_by_side([left, right], gap=2)
     assert joined.shape == (2, 4, 14, 3)
     assert joined[0, 0, :, 0].tolist() == [10] * 6 + [255] * 2 + [20] * 6
+
+
+def test_small_frames_are_enlarged_by_whole_factors() -> None:
+    video = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
+    larger = enlarged(video, at_least=8)
+    assert larger.shape == (2, 9, 12, 3)
+    assert np.array_equal(larger[:, 1::3, 1::3], video)
+    assert np.array_equal(enlarged(video, at_least=3), video)
 
 
 def test_a_path_is_drawn_where_the_camera_goes() -> None:
