@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from launch.demo_report import DemoRun, write_report
 
 ESTIMATOR_SIZE = (180, 320)
 """Height and width at which the pose estimator is shown on true videos."""
+WORLD = ("world=demo",)
 TRAINING = ["experiment=demo", "engine=zero2", "cluster.processes=2"]
 TRAINING_SHORT_SIDE = 80
 """Rows of the packed training frames: the model sees 64, and decoding larger ones would cost a fifth of the time."""
@@ -56,8 +57,9 @@ class DemoFailedError(Exception):
 class Demo:
     """The stages, in order. Each is a command of its own, with its output in logs/."""
 
-    def __init__(self, folder: Path, steps: int | None) -> None:
+    def __init__(self, folder: Path, steps: int | None = None, world: Sequence[str] = WORLD) -> None:
         self.folder = folder
+        self.world = list(world)
         self.logs = folder / "logs"
         self.shards = folder / "shards"
         self.large_shards = folder / "shards-large"
@@ -100,7 +102,7 @@ class Demo:
         sizes = {self.shards: TRAINING_SHORT_SIDE, self.large_shards: ESTIMATOR_SIZE[0]}
         sources = ["source=synthetic", f"source={raw}"]
         for source, (output, short_side) in zip(sources, sizes.items(), strict=True):
-            overrides = [source, "world=demo", f"raw={raw}", f"output={output}", "pack.min_shards=4"]
+            overrides = [source, *self.world, f"raw={raw}", f"output={output}", "pack.min_shards=4"]
             self._command("pack", [*overrides, f"pack.frame_format.short_side={short_side}"], log=output.name)
 
     def _train_until_killed(self) -> int:
