@@ -113,6 +113,8 @@ def encode_mp4(
     for no frames, an odd height or width under yuv420p (it halves both) or frames of different sizes.
     """
     options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", "bf": "0"}
+    # x264's macroblock tree reads uninitialised memory for widths that 8 does not divide: other bytes at every run.
+    options["x264-params"] = "mbtree=0"
     if fast_decode:
         options["tune"] = "fastdecode"
     buffer = io.BytesIO()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -140,3 +143,24 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
         video.read_frames(video.encode_mp4(frames, fps=8), [12])
     with pytest.raises(ValueError, match="at least one frame number"):
         video.read_frames(video.encode_mp4(frames, fps=8), [])
+
+
+def test_bytes_do_not_depend_on_uninitialised_memory() -> None:
+    # Widths that 8 does not divide: x264's macroblock tree is not repeatable there.
+    program = (
+        "import hashlib, numpy as np; from cami2v.video import encode_mp4;"
+        "frames = np.random.default_rng(0).normal(size=(16, 240, 426, 3)).cumsum(1).cumsum(2);"
+        "frames = ((frames - frames.min()) / np.ptp(frames) * 255).astype(np.uint8);"
+        "print(hashlib.sha256(encode_mp4(frames, fps=30.0)).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"MALLOC_PERTURB_": str(filling)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for filling in (0, 1, 77)
+    }
+    assert len(digests) == 1
