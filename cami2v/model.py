@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from cami2v.backbones.base import VideoBackbone
-from cami2v.batch import Cameras, ClipBatch, Conditioning, LatentBatch, NoisyLatents, StepOutput
+from cami2v.batch import ClipBatch, Conditioning, LatentBatch, NoisyLatents, StepOutput
 from cami2v.camera_control.base import CameraControl
 from cami2v.diffusion.condition_drop import drop_masks
 from cami2v.diffusion.ddim import DDIMSampler
@@ -100,19 +100,16 @@ class VideoDiffusion(nn.Module):
         return diffuse(clips.latents, noise, timesteps, schedule=self.schedule, prediction=self.prediction)
 
     @torch.no_grad()
-    def generate(
-        self, batch: ClipBatch, sampler: DDIMSampler, *, cameras: Cameras | None = None
-    ) -> Float32[Tensor, "batch 3 frames height width"]:
+    def generate(self, batch: ClipBatch, sampler: DDIMSampler) -> Float32[Tensor, "batch 3 frames height width"]:
         """Animate the first frame of each clip along its cameras; later frames of `batch.video` are never seen.
 
-        `cameras` replaces the clips' own. The camera condition is encoded once and shared by every denoising step and
-        guidance branch. Values are in [-1, 1].
+        The camera condition is encoded once and shared by every denoising step and guidance branch. Values are in
+        [-1, 1].
         """
         draws = Draws(batch.seeds, device=batch.video.device)
         first = torch.zeros_like(batch.seeds)
         conditioned, unconditioned, shape = self._sampling_conditions(batch, draws, first)
-        own = batch.cameras if cameras is None else cameras
-        condition = self.camera.encode(own, condition_frame=first, draws=draws)
+        condition = self.camera.encode(batch.cameras, condition_frame=first, draws=draws)
 
         def predict(noisy: Tensor, timesteps: Tensor, branch: Branch) -> Tensor:
             conditioning = unconditioned if branch is Branch.UNCONDITIONAL else conditioned

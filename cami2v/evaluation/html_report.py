@@ -19,10 +19,9 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { margin-bottom: 0.2rem; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de; }
 table { border-collapse: collapse; margin: 0.8rem 0; } th, td { padding: 0.3rem 0.8rem; border: 1px solid #d0d7de; }
 th { background: #f6f8fa; text-align: left; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { display: inline-block; vertical-align: bottom;
-   margin: 0.3rem 0.6rem 0.6rem 0; } figcaption { font-size: 0.8rem; color: #57606a; }
+figure { display: inline-block; vertical-align: bottom; margin: 0.3rem 0.6rem 0.6rem 0; }
+figcaption { font-size: 0.8rem; color: #57606a; }
 img.pixels { image-rendering: pixelated; } .row { white-space: nowrap; overflow-x: auto; }
-code { background: #f6f8fa; padding: 0.1rem 0.3rem; } p.note { color: #57606a; }
 """
 
 
@@ -37,9 +36,9 @@ class HtmlReport:
         """Start a section."""
         self.parts.append(f"<h2>{html.escape(text)}</h2>")
 
-    def paragraph(self, text: str, *, note: bool = False) -> None:
+    def paragraph(self, text: str) -> None:
         """Add a paragraph of plain text."""
-        self.parts.append(f"<p{' class=note' if note else ''}>{html.escape(text)}</p>")
+        self.parts.append(f"<p>{html.escape(text)}</p>")
 
     def items(self, texts: Sequence[str]) -> None:
         """Add a bulleted list."""

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cami2v.batch import Cameras, ClipBatch
+from cami2v.geometry.cameras import invert_pose
 from cami2v.geometry.framing import frame_images, frame_intrinsics, framing_for
 from cami2v.geometry.trajectories import PRESETS, Trajectory, preset, read_trajectory, resample
 
@@ -38,7 +39,7 @@ def choose_trajectory(name: str, *, frames: int, extent: float) -> Trajectory:
     """
     if name in PRESETS:
         poses = preset(name, frames, extent)
-        return Trajectory(world_to_camera=torch.linalg.inv(poses)[:, :3], intrinsics_normalized=None)
+        return Trajectory(world_to_camera=invert_pose(poses)[:, :3], intrinsics_normalized=None)
     if not Path(name).is_file() and not Path(name).suffix:
         raise ValueError(f"trajectory={name}: neither a file nor a preset; the presets are {', '.join(PRESETS)}")
     path = resample(read_trajectory(name), frames)
