@@ -1,0 +1,1 @@
+"""Parity with published numbers: `python -m tools.parity DIR`."""
