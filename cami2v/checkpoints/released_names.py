@@ -109,7 +109,12 @@ _UNUSED: tuple[tuple[str, str], ...] = (
         "text tower left in the image encoder, never used",
     ),
     (r"embedder\.model\.visual\.(ln_post\..*|proj)", "contrastive head, never used"),
-    (r"depth_predictor.*", "depth network of RealCam-I2V, a model of its own"),
+    (r"depth_predictor_normalizer_(mean|std)", "ImageNet's statistics, constants"),
+    (r"(depth_predictor\.)?pretrained\.mask_token", "for DINOv2's own training, never used"),
+    (
+        r"(depth_predictor\.)?depth_head\.scratch\.refinenet4\.resConfUnit1\..*",
+        "the coarsest level has nothing to be added to, never used",
+    ),
 )
 
 _TEXT_BLOCK = re.compile(r"cond_stage_model\.model\.transformer\.resblocks\.(\d+)\..*")
@@ -294,6 +299,24 @@ _VAE: tuple[Rule, ...] = (
     ),
 )
 
+_FUSION: tuple[Rule, ...] = (
+    ("resConfUnit1.conv{i}.{leaf}", "lateral.convolution{i}.{leaf}"),
+    ("resConfUnit2.conv{i}.{leaf}", "residual.convolution{i}.{leaf}"),
+    ("out_conv.{leaf}", "projection.{leaf}"),
+)
+
+_DEPTH: tuple[Rule, ...] = (
+    ("pretrained.{rest}", "tower.{rest}"),
+    ("depth_head.projects.{i}.{leaf}", "head.projections.{i}.{leaf}"),
+    ("depth_head.resize_layers.{i}.{leaf}", "head.resizes.{i}.{leaf}"),
+    # The release numbers the levels of its decoder from 1.
+    *((f"depth_head.scratch.layer{level + 1}_rn.{{leaf}}", f"head.narrowings.{level}.{{leaf}}") for level in range(4)),
+    *_joined([(f"depth_head.scratch.refinenet{level + 1}", f"head.fusions.{level}") for level in range(4)], _FUSION),
+    ("depth_head.scratch.output_conv1.{leaf}", "head.output_in.{leaf}"),
+    ("depth_head.scratch.output_conv2.0.{leaf}", "head.output_middle.{leaf}"),
+    ("depth_head.scratch.output_conv2.2.{leaf}", "head.output_out.{leaf}"),
+)
+
 RULES: tuple[Rule, ...] = (
     *_joined([("model.diffusion_model", "backbone")], _UNET),
     *_joined([("pose_encoder", "camera.pose_encoder")], _POSE_ENCODER),
@@ -301,6 +324,8 @@ RULES: tuple[Rule, ...] = (
     *_joined([("first_stage_model", "first_stage.autoencoder")], _VAE),
     ("cond_stage_model.model.{rest}", "text_encoder.tower.{rest}"),
     ("embedder.model.visual.{rest}", "image_encoder.tower.{rest}"),
+    *_joined([("depth_predictor", "depth")], _DEPTH),
+    *((released, f"depth.{ours}") for released, ours in _DEPTH),  # Depth Anything's own file
 )
 
 

@@ -53,6 +53,14 @@ class ImageEncoder(nn.Module, ABC):
         """Encode images in [-1, 1] of any size."""
 
 
+class DepthEstimator(nn.Module, ABC):
+    """Maps images to metric depth."""
+
+    @abstractmethod
+    def metric_depth(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch height width"]:
+        """Estimate the depth along the optical axis, in metres, of images in [-1, 1] of any size."""
+
+
 @contextmanager
 def fixed_initialisation(seed: int) -> Iterator[None]:
     """Initialise parameters from `seed`, leaving the global generator as it was.
