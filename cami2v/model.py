@@ -8,14 +8,14 @@ from typing import Literal
 
 import torch
 from einops import repeat
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from cami2v.backbones.base import VideoBackbone
 from cami2v.batch import ClipBatch, Conditioning, LatentBatch, NoisyLatents, StepOutput
 from cami2v.camera_control.base import CameraControl
 from cami2v.diffusion.condition_drop import drop_masks
-from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.ddim import DDIMSampler, Denoiser
 from cami2v.diffusion.guidance import Branch
 from cami2v.diffusion.loss import diffusion_loss
 from cami2v.diffusion.prediction import Prediction, check_prediction, diffuse
@@ -103,12 +103,24 @@ class VideoDiffusion(nn.Module):
     def generate(self, batch: ClipBatch, sampler: DDIMSampler) -> Float32[Tensor, "batch 3 frames height width"]:
         """Animate the first frame of each clip along its cameras; later frames of `batch.video` are never seen.
 
-        The camera condition is encoded once and shared by every denoising step and guidance branch. Values are in
-        [-1, 1].
+        Values are in [-1, 1].
         """
         draws = Draws(batch.seeds, device=batch.video.device)
+        predict, image_latents = self.denoiser(batch, draws)
+        shape = tuple(image_latents.shape[1:])
+        latents = sampler.sample(predict, schedule=self.schedule, prediction=self.prediction, shape=shape, draws=draws)
+        return self.first_stage.decode(latents).float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def denoiser(
+        self, batch: ClipBatch, draws: Draws
+    ) -> tuple[Denoiser, Float[Tensor, "batch channels frames height width"]]:
+        """Return what samplers call, and the latent of each clip's first frame, repeated over its frames.
+
+        First frame, caption and cameras are encoded here, once for all denoising steps and guidance branches.
+        """
         first = torch.zeros_like(batch.seeds)
-        conditioned, unconditioned, shape = self._sampling_conditions(batch, draws, first)
+        conditioned, unconditioned = self._sampling_conditions(batch, draws)
         condition = self.camera.encode(batch.cameras, condition_frame=first, draws=draws)
 
         def predict(noisy: Tensor, timesteps: Tensor, branch: Branch) -> Tensor:
@@ -116,8 +128,7 @@ class VideoDiffusion(nn.Module):
             camera = None if branch is Branch.CONDITIONAL_WITHOUT_CAMERA else condition
             return self.backbone(noisy, timesteps, conditioning, camera)
 
-        latents = sampler.sample(predict, schedule=self.schedule, prediction=self.prediction, shape=shape, draws=draws)
-        return self.first_stage.decode(latents).float().clamp(-1, 1)
+        return predict, conditioned.image_latents
 
     def select_trainable(self, policy: Literal["camera", "all"] | Sequence[str]) -> list[str]:
         """Set `requires_grad` and return the trainable names.
@@ -157,9 +168,7 @@ class VideoDiffusion(nn.Module):
             return torch.zeros_like(batch.seeds)
         return draws.integers("condition_frame", batch.video.shape[2])
 
-    def _sampling_conditions(
-        self, batch: ClipBatch, draws: Draws, first: Int64[Tensor, " batch"]
-    ) -> tuple[Conditioning, Conditioning, tuple[int, ...]]:
+    def _sampling_conditions(self, batch: ClipBatch, draws: Draws) -> tuple[Conditioning, Conditioning]:
         """Encode the first frame only, with its caption and without caption and image embedding."""
         image = batch.video[:, :, 0]
         latent = self.first_stage.encode(image[:, :, None], draws)
@@ -168,7 +177,7 @@ class VideoDiffusion(nn.Module):
         conditioned = self._conditioning(list(batch.captions), image, image_latents, batch)
         blank = [""] * len(batch.captions)
         unconditioned = self._conditioning(blank, torch.zeros_like(image), image_latents, batch)
-        return conditioned, unconditioned, tuple(image_latents.shape[1:])
+        return conditioned, unconditioned
 
     def _conditioning(
         self, captions: list[str], image: Tensor, image_latents: Tensor, batch: ClipBatch
