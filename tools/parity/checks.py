@@ -32,7 +32,7 @@ class Measurement:
         return self.error / self.tolerance
 
 
-class NotOffered(Exception):  # noqa: N818  # a verdict, not an error
+class NotOffered(Exception):
     """A case exercises an option that this house leaves out; the message is the reason."""
 
 
