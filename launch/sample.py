@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from cami2v.geometry.cameras import relative_poses
 from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
-from cami2v.inference.image_clip import choose_trajectory, image_clip, read_image
+from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, image_clip, read_image
 from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
 from cami2v.video import write_mp4
 from launch.build import load_run
@@ -33,6 +33,8 @@ class SampleSettings:
     trajectory: str
     extent: float
     field_of_view_degrees: float | None
+    portrait: Portrait
+    compatibility: Compatibility
     frame_stride: int
     frames_per_second: float
     steps: int | None
@@ -71,7 +73,7 @@ def sample(chosen: SampleSettings) -> Path:
     batch = image_clip(
         image, trajectory, caption=chosen.caption, resolution=(height, width), frame_stride=chosen.frame_stride,
         field_of_view_degrees=chosen.field_of_view_degrees, frames_per_second=chosen.frames_per_second,
-        seed=chosen.seed,
+        seed=chosen.seed, portrait=chosen.portrait, compatibility=chosen.compatibility,
     )  # fmt: skip
     device = next(model.parameters()).device
     video = to_frames(model.generate(batch.to(device), sampler)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,11 +15,22 @@ from torch import Tensor
 
 from cami2v.batch import Cameras, ClipBatch
 from cami2v.geometry.cameras import invert_pose
-from cami2v.geometry.framing import frame_images, frame_intrinsics, framing_for
+from cami2v.geometry.framing import Framing, frame_images, frame_intrinsics, framing_for
 from cami2v.geometry.trajectories import PRESETS, Trajectory, preset, read_trajectory, resample
 
+Portrait = Literal["crop", "swap"]
+"""What an image higher than wide does to the resolution: `crop` keeps it, as trained; `swap` exchanges its height and
+width, as the published demo does."""
+
+Compatibility = Literal["none", "published"]
+"""`published`: resize in whole grey levels; both focal lengths half the resized image's longer side and the principal
+point the crop's centre, whatever the trajectory file says (the demo of CamI2V, exact to the last digit)."""
+
 DEFAULT_FIELD_OF_VIEW_DEGREES = 90.0
-"""What the published demos assume of an image whose camera is unknown."""
+"""What the published demo assumes along the longer side of an image whose camera is unknown."""
+
+SOURCE_FRAMES_PER_SECOND = 29.97
+"""Of the training videos, as the published demo assumes; models are told this divided by the frame stride."""
 
 
 def read_image(path: Path) -> Float32[Tensor, "3 height width"]:
@@ -48,44 +60,84 @@ def choose_trajectory(name: str, *, frames: int, extent: float) -> Trajectory:
     return Trajectory(world_to_camera=world_to_camera, intrinsics_normalized=path.intrinsics_normalized)
 
 
+def target_resolution(height: int, width: int, resolution: tuple[int, int], portrait: Portrait) -> tuple[int, int]:
+    """Return the (height, width) that a `height` x `width` image is brought to."""
+    swapped = portrait == "swap" and width < height
+    return (resolution[1], resolution[0]) if swapped else resolution
+
+
 def image_clip(
     image: Float32[Tensor, "3 height width"],
     trajectory: Trajectory,
     *,
     caption: str,
     resolution: tuple[int, int],
+    portrait: Portrait,
     field_of_view_degrees: float | None,
     frame_stride: int,
-    frames_per_second: float,
+    frames_per_second: float | None,
     seed: int,
+    compatibility: Compatibility,
+    last_image: Float32[Tensor, "3 other_height other_width"] | None = None,
 ) -> ClipBatch:
     """Make a batch of one: the image in every frame, resized and centre-cropped, with the path's cameras.
 
     The horizontal field of view counts for the uncropped image; None takes the trajectory's own intrinsics, or 90
-    degrees where it has none. Pixels are square.
+    degrees along the longer side where it has none. Pixels are square. Without `frames_per_second` the model is told
+    the training videos' rate divided by the stride. `last_image` replaces the last frame; it does not change what a
+    model conditioned on the first frame generates.
     """
-    height, width = resolution
     _, old_height, old_width = image.shape
-    framing = framing_for(old_height, old_width, resolution)
-    framed = frame_images(image[None], framing).clamp(-1, 1)
+    target = target_resolution(old_height, old_width, resolution, portrait)
+    framing = framing_for(old_height, old_width, target)
     frames = trajectory.world_to_camera.shape[0]
-    intrinsics = _normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
+    video = repeat(_framed(image, framing, compatibility), "c h w -> 1 c t h w", t=frames).contiguous()
+    if last_image is not None:
+        video[0, :, -1] = _framed(last_image, framing_for(*last_image.shape[1:], target), compatibility)
+    if compatibility == "published":
+        intrinsics = _published_intrinsics(framing, frames, field_of_view_degrees)
+    else:
+        normalized = _normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
+        intrinsics = frame_intrinsics(normalized, framing)
+    rate = SOURCE_FRAMES_PER_SECOND / frame_stride if frames_per_second is None else frames_per_second
     return ClipBatch(
         clip_ids=("sample",),
         captions=(caption,),
         seeds=torch.tensor([seed]),
-        video=repeat(framed, "1 c h w -> 1 c t h w", t=frames).contiguous(),
+        video=video,
         cameras=Cameras(
             world_to_camera=trajectory.world_to_camera[None],
-            intrinsics_pixels=frame_intrinsics(intrinsics, framing)[None],
+            intrinsics_pixels=intrinsics[None],
             translation_scale=torch.ones(1, frames, dtype=torch.float64),
-            height=height,
-            width=width,
+            height=framing.height,
+            width=framing.width,
         ),
         frame_indices=torch.arange(frames)[None] * frame_stride,
         frame_stride=torch.tensor([frame_stride]),
-        frames_per_second=torch.tensor([frames_per_second], dtype=torch.float32),
+        frames_per_second=torch.tensor([rate], dtype=torch.float32),
     )
+
+
+def _framed(
+    image: Float32[Tensor, "3 old_height old_width"], framing: Framing, compatibility: Compatibility
+) -> Float32[Tensor, "3 height width"]:
+    if compatibility == "none":
+        return frame_images(image[None], framing)[0].clamp(-1, 1)
+    levels = ((image + 1) * 127.5).round()
+    return frame_images(levels[None], framing)[0].round().clamp(0, 255) / 127.5 - 1
+
+
+def _published_intrinsics(
+    framing: Framing, frames: int, field_of_view_degrees: float | None
+) -> Float64[Tensor, "frames 4"]:
+    if field_of_view_degrees is not None:
+        raise ValueError(
+            f"field_of_view_degrees={field_of_view_degrees} with compatibility=published, which guesses the focal "
+            "length; set one of them to null or none"
+        )
+    focal = 0.5 * max(framing.resized)
+    row = torch.tensor([focal, focal, framing.width / 2, framing.height / 2], dtype=torch.float64)
+    return row.repeat(frames, 1)
 
 
 def _normalized_intrinsics(
@@ -93,9 +145,10 @@ def _normalized_intrinsics(
 ) -> Float64[Tensor, "frames 4"]:
     if trajectory.intrinsics_normalized is not None and field_of_view_degrees is None:
         return trajectory.intrinsics_normalized
+    side = width if field_of_view_degrees is not None else max(height, width)
     degrees = DEFAULT_FIELD_OF_VIEW_DEGREES if field_of_view_degrees is None else field_of_view_degrees
     if not 0 < degrees < 180:
         raise ValueError(f"field_of_view_degrees={degrees}: choose an angle between 0 and 180")
-    focal = 0.5 / math.tan(math.radians(degrees) / 2)
-    row = torch.tensor([focal, focal * width / height, 0.5, 0.5], dtype=torch.float64)
+    focal_pixels = 0.5 * side / math.tan(math.radians(degrees) / 2)
+    row = torch.tensor([focal_pixels / width, focal_pixels / height, 0.5, 0.5], dtype=torch.float64)
     return row.repeat(trajectory.world_to_camera.shape[0], 1)

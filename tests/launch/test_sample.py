@@ -50,6 +50,7 @@ def test_writes_video_panels_and_plot(checkpoint: Path, image: Path, tmp_path: P
         ("checkpoint=nowhere", "checkpoint=nowhere: no run folder there"),
         ("steps=0", "steps: got 0, expected a number above 0"),
         ("extent=far", "sample.extent: got 'far'"),
+        ("portrait=rotate", "sample.portrait: got 'rotate'"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_written(

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cami2v.batch import ClipBatch
 from cami2v.inference.image_clip import choose_trajectory, image_clip, read_image
+
+
+def clip(image: torch.Tensor, **options: Any) -> ClipBatch:
+    settings = {
+        "trajectory": choose_trajectory("static", frames=3, extent=1.0), "caption": "", "resolution": (20, 32),
+        "portrait": "crop", "field_of_view_degrees": None, "frame_stride": 1, "frames_per_second": 8.0, "seed": 0,
+        "compatibility": "none",
+    }  # fmt: skip
+    return image_clip(image, **(settings | options))
 
 
 def test_a_wide_image_is_cropped_and_the_camera_follows() -> None:
     image = torch.linspace(-1, 1, 80).repeat(3, 40, 1)
     trajectory = choose_trajectory("truck_right", frames=4, extent=0.5)
-    batch = image_clip(
-        image, trajectory, caption="x", resolution=(20, 20), field_of_view_degrees=90.0, frame_stride=3,
-        frames_per_second=8.0, seed=7,
-    )  # fmt: skip
+    batch = clip(image, trajectory=trajectory, resolution=(20, 20), field_of_view_degrees=90.0)
     assert batch.video.shape == (1, 3, 4, 20, 20)
     assert torch.equal(batch.video[:, :, 0], batch.video[:, :, 3])
     # 90 degrees over 80 columns are a focal length of 40, halved by the resize to 20 rows; the crop keeps the centre.
@@ -40,10 +48,9 @@ def test_a_trajectory_file_brings_its_intrinsics(tmp_path: Path) -> None:
     trajectory = choose_trajectory(str(path), frames=3, extent=2.0)
     torch.testing.assert_close(trajectory.world_to_camera[:, 0, 3], torch.tensor([0, -0.4, -0.8]).double())
     image = torch.zeros(3, 36, 64)
-    options = {"caption": "", "resolution": (36, 64), "frame_stride": 1, "frames_per_second": 8.0, "seed": 0}
-    own = image_clip(image, trajectory, field_of_view_degrees=None, **options)  # type: ignore[arg-type]  # mixed values
+    own = clip(image, trajectory=trajectory, resolution=(36, 64))
     assert own.cameras.intrinsics_pixels[0, 0].tolist() == pytest.approx([32, 32.4, 32, 18])
-    told = image_clip(image, trajectory, field_of_view_degrees=90.0, **options)  # type: ignore[arg-type]  # mixed values
+    told = clip(image, trajectory=trajectory, resolution=(36, 64), field_of_view_degrees=90.0)
     assert told.cameras.intrinsics_pixels[0, 0].tolist() == pytest.approx([32, 32, 32, 18])
 
 
@@ -58,12 +65,48 @@ def test_wrong_inputs_are_named(tmp_path: Path) -> None:
     (tmp_path / "path.json").write_text(json.dumps([[1, 2, 3]]))
     with pytest.raises(ValueError, match="12 numbers"):
         choose_trajectory(str(tmp_path / "path.json"), frames=3, extent=1.0)
-    trajectory = choose_trajectory("static", frames=2, extent=1.0)
     with pytest.raises(ValueError, match="field_of_view_degrees=180"):
-        image_clip(
-            torch.zeros(3, 8, 8), trajectory, caption="", resolution=(8, 8), field_of_view_degrees=180.0,
-            frame_stride=1, frames_per_second=8.0, seed=0,
-        )  # fmt: skip
+        clip(torch.zeros(3, 8, 8), field_of_view_degrees=180.0)
+    with pytest.raises(ValueError, match="field_of_view_degrees=60.0 with compatibility=published"):
+        clip(torch.zeros(3, 8, 8), field_of_view_degrees=60.0, compatibility="published")
+
+
+def test_a_portrait_image_keeps_the_trained_resolution_unless_told_to_swap() -> None:
+    image = torch.zeros(3, 90, 60)
+    assert clip(image).video.shape[-2:] == (20, 32)
+    swapped = clip(image, portrait="swap")
+    assert swapped.video.shape[-2:] == (32, 20)
+    assert (swapped.cameras.height, swapped.cameras.width) == (32, 20)
+    assert clip(torch.zeros(3, 60, 90), portrait="swap").video.shape[-2:] == (20, 32)
+
+
+def test_an_unknown_camera_sees_90_degrees_along_the_longer_side() -> None:
+    tall = clip(torch.zeros(3, 90, 60), resolution=(30, 20)).cameras.intrinsics_pixels[0, 0]
+    assert tall.tolist() == pytest.approx([15, 15, 10, 15])
+    wide = clip(torch.zeros(3, 60, 90), resolution=(20, 30)).cameras.intrinsics_pixels[0, 0]
+    assert wide.tolist() == pytest.approx([15, 15, 15, 10])
+
+
+def test_the_published_guess_differs_where_the_crop_is_uneven() -> None:
+    image = torch.linspace(-1, 1, 45).repeat(3, 20, 1)
+    ours, published = (clip(image, resolution=(20, 20), compatibility=each) for each in ("none", "published"))
+    # 45 columns, 12 cut off on the left and 13 on the right: the image's centre is no longer the crop's.
+    assert ours.cameras.intrinsics_pixels[0, 0].tolist() == pytest.approx([22.5, 22.5, 10.5, 10])
+    assert published.cameras.intrinsics_pixels[0, 0].tolist() == pytest.approx([22.5, 22.5, 10, 10])
+    levels = (published.video + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+    assert (published.video - ours.video).abs().max() <= 0.5 / 127.5 + 1e-6
+
+
+def test_a_second_image_is_the_last_frame_only() -> None:
+    batch = clip(torch.zeros(3, 20, 32), last_image=torch.ones(3, 50, 50))
+    assert batch.video[0, 0, :, 0, 0].tolist() == [0, 0, 1]
+
+
+def test_without_a_rate_the_model_is_told_the_videos_own() -> None:
+    assert clip(torch.zeros(3, 20, 32), frames_per_second=None, frame_stride=3).frames_per_second.item() == (
+        pytest.approx(9.99)
+    )
 
 
 def test_images_span_minus_one_to_one(tmp_path: Path) -> None:
