@@ -21,7 +21,7 @@ from cami2v.diffusion.loss import diffusion_loss
 from cami2v.diffusion.prediction import Prediction, check_prediction, diffuse
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.draws import Draws
-from cami2v.encoders.base import FirstStage, ImageEncoder, TextEncoder
+from cami2v.encoders.base import DepthEstimator, FirstStage, ImageEncoder, TextEncoder
 
 FrameRate = Literal["stride", "fps"]
 
@@ -47,6 +47,7 @@ class VideoDiffusion(nn.Module):
         frame_rate: FrameRate,
         condition_drop_probability: float,
         random_condition_frame: bool,
+        depth: DepthEstimator | None = None,
     ) -> None:
         super().__init__()
         check_prediction(prediction, schedule)
@@ -61,6 +62,7 @@ class VideoDiffusion(nn.Module):
         self.frame_rate: FrameRate = frame_rate
         self.condition_drop_probability = condition_drop_probability
         self.random_condition_frame = random_condition_frame
+        self.depth = depth
 
     def forward(self, batch: ClipBatch) -> StepOutput:
         """Compute the denoising loss of a batch: mean squared error over all dimensions, no weighting by timestep."""
@@ -134,7 +136,8 @@ class VideoDiffusion(nn.Module):
         """Set `requires_grad` and return the trainable names.
 
         `camera`: the camera method's own parameters and those its recipe trains as well; `all`: the denoiser with its
-        camera control and image projector, never the frozen towers; else regular expressions over parameter names.
+        camera control and image projector, never the frozen towers; else regular expressions over parameter names. The
+        depth network has no part in the loss and never trains.
         """
         patterns = {
             "camera": [r"camera\..*", r"backbone\..*\.camera\..*", *self.camera.also_trains],
@@ -142,7 +145,8 @@ class VideoDiffusion(nn.Module):
         }.get(policy if isinstance(policy, str) else "", [policy] if isinstance(policy, str) else list(policy))
         names = []
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(any(re.fullmatch(pattern, name) for pattern in patterns))
+            matches = any(re.fullmatch(pattern, name) for pattern in patterns)
+            parameter.requires_grad_(matches and not name.startswith("depth."))
             if parameter.requires_grad:
                 names.append(name)
         if not names:
@@ -160,8 +164,10 @@ class VideoDiffusion(nn.Module):
         return self
 
     def frozen_towers(self) -> Iterator[nn.Module]:
-        """Yield the encoders no policy trains by default: first stage, text, image."""
+        """Yield the encoders no policy trains by default: first stage, text, image, depth where there is one."""
         yield from (self.first_stage, self.text_encoder, self.image_encoder)
+        if self.depth is not None:
+            yield self.depth
 
     def _draw_condition_frame(self, batch: ClipBatch, draws: Draws) -> Int64[Tensor, " batch"]:
         if not self.random_condition_frame:

@@ -36,6 +36,7 @@ def build_model(config: DictConfig) -> VideoDiffusion:
             frame_rate=config.diffusion.frame_rate,
             condition_drop_probability=config.diffusion.condition_drop_probability,
             random_condition_frame=config.diffusion.random_condition_frame,
+            depth=instantiate_part(config.depth, "depth") if config.get("depth") else None,
         )
 
 
