@@ -47,7 +47,7 @@ def our_names(released: Iterable[str]) -> Translation:
             unknown.append(name)
         else:
             ours[name] = translated
-    return Translation(ours=ours, unused=unused, unknown=tuple(unknown))
+    return Translation(ours=_decoder_levels_reversed(ours), unused=unused, unknown=tuple(unknown))
 
 
 def released_names(ours: Iterable[str]) -> dict[str, str]:
@@ -69,7 +69,7 @@ def released_names(ours: Iterable[str]) -> dict[str, str]:
             # The released index counts the modules of the stage: without the two transformers it is 1.
             released = released.replace(".3.conv.", ".1.conv.")
         translated[name] = released
-    return translated
+    return _decoder_levels_reversed(translated)
 
 
 def to_our_shape(our_name: str, tensor: Tensor) -> Tensor:
@@ -115,6 +115,10 @@ _UNUSED: tuple[tuple[str, str], ...] = (
         r"(depth_predictor\.)?depth_head\.scratch\.refinenet4\.resConfUnit1\..*",
         "the coarsest level has nothing to be added to, never used",
     ),
+)
+
+_DECODER_LEVEL = re.compile(
+    r"^(first_stage_model\.decoder\.up\.|first_stage\.autoencoder\.decoder\.up_blocks\.)(\d+)\."
 )
 
 _TEXT_BLOCK = re.compile(r"cond_stage_model\.model\.transformer\.resblocks\.(\d+)\..*")
@@ -289,14 +293,9 @@ _VAE: tuple[Rule, ...] = (
     *_joined([("encoder", "encoder"), ("decoder", "decoder")], _VAE_MIDDLE),
     ("encoder.down.{i}.downsample.conv.{leaf}", "encoder.down_blocks.{i}.downsamplers.0.conv.{leaf}"),
     *_joined([("encoder.down.{i}.block.{j}", "encoder.down_blocks.{i}.resnets.{j}")], _VAE_RESIDUAL_BLOCK),
-    # The released decoder numbers its four levels from fine to coarse, diffusers in the order of the forward pass.
-    *_joined(
-        [(f"decoder.up.{3 - level}", f"decoder.up_blocks.{level}") for level in range(4)],
-        [
-            ("upsample.conv.{leaf}", "upsamplers.0.conv.{leaf}"),
-            *_joined([("block.{j}", "resnets.{j}")], _VAE_RESIDUAL_BLOCK),
-        ],
-    ),
+    # With the levels in the same order; `_decoder_levels_reversed` does the rest.
+    ("decoder.up.{i}.upsample.conv.{leaf}", "decoder.up_blocks.{i}.upsamplers.0.conv.{leaf}"),
+    *_joined([("decoder.up.{i}.block.{j}", "decoder.up_blocks.{i}.resnets.{j}")], _VAE_RESIDUAL_BLOCK),
 )
 
 _FUSION: tuple[Rule, ...] = (
@@ -347,6 +346,19 @@ def _apply(rules: Iterable[tuple[re.Pattern[str], str]], name: str) -> str | Non
         if match is not None:
             return template.format(**match.groupdict())
     return None
+
+
+def _decoder_levels_reversed(translated: dict[str, str]) -> dict[str, str]:
+    """Renumber the autoencoder's decoder levels in translated names, whichever the direction.
+
+    The release counts them from fine to coarse, diffusers in the order of the forward pass.
+    """
+    levels = [int(match[2]) for match in map(_DECODER_LEVEL.match, translated.values()) if match is not None]
+    last = max(levels, default=0)
+    return {
+        name: _DECODER_LEVEL.sub(lambda match: f"{match[1]}{last - int(match[2])}.", new)
+        for name, new in translated.items()
+    }
 
 
 def _last_text_block(released: Iterable[str]) -> int | None:

@@ -63,3 +63,12 @@ def test_pointwise_attention_of_the_autoencoder_changes_shape_and_back() -> None
     assert torch.equal(to_released_shape(name, linear), kernel)
     other = "first_stage.autoencoder.encoder.conv_in.weight"
     assert to_our_shape(other, kernel) is kernel
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4, 5])
+def test_decoder_of_any_depth_is_numbered_the_other_way_round(levels: int) -> None:
+    released = [f"first_stage_model.decoder.up.{level}.block.0.conv1.weight" for level in range(levels)]
+    ours = our_names(released).ours
+    numbers = [int(ours[name].split(".")[4]) for name in released]
+    assert numbers == list(reversed(range(levels)))
+    assert released_names(ours.values()) == {our: name for name, our in ours.items()}
