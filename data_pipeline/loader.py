@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,8 @@ class ClipLoader:
     """Batches of clips from one split of a shard set.
 
     Which clip sample number n is, and every random draw for it, depend on the seed and n alone: not on the number of
-    processes, the number of workers, or where a run was resumed.
+    processes, the number of workers, or where a run was resumed. `evaluation_frame_stride` is the stride of `fixed`
+    clips; None: `frame_stride`, the middle of a range.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class ClipLoader:
         shuffle_window_shards: int,
         shared_shards: Literal["refuse", "allow"],
         principal_point: PrincipalPoint = "cropped",
+        evaluation_frame_stride: int | None = None,
     ) -> None:
         _require(frames >= 1, f"data.frames={frames}: must be at least 1")
         _require(num_workers >= 0, f"data.num_workers={num_workers}: must be 0 (load in the main process) or more")
@@ -54,7 +57,19 @@ class ClipLoader:
             scale_policy=scale_policy,
             principal_point=principal_point,
         )
+        self.evaluation_settings = self.settings
+        if evaluation_frame_stride is not None:
+            _require(
+                evaluation_frame_stride >= 1,
+                f"data.evaluation_frame_stride={evaluation_frame_stride}: must be at least 1, or null",
+            )
+            self.evaluation_settings = replace(self.settings, frame_stride=evaluation_frame_stride)
         self.manifest = read_manifest(self.folder)
+        _require(
+            scale_policy != ScalePolicy.METRIC or self.manifest.scale_policy == ScalePolicy.METRIC,
+            f"data.scale_policy=metric: not every clip of {self.folder} has a metric scale; pack a folder with a "
+            "metric_scale.json (docs/pack.md), or choose relative or first_frame_normalized",
+        )
         self.split: Split = self.manifest.split(split, str(self.folder))
         _check_shards(self.folder, self.split, split, frames)
 
@@ -99,7 +114,7 @@ class ClipLoader:
             f"{count} clips asked for, but {self.folder} split {self.split_name} has {self.num_samples}",
         )
         numbers = ([number] for number in range(rank, count or self.num_samples, world_size))
-        return self._batches(OrderedClips(self.folder, self.split, self.settings, seed), numbers)
+        return self._batches(OrderedClips(self.folder, self.split, self.evaluation_settings, seed), numbers)
 
     def _batches(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[ClipBatch]:
         loader = DataLoader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -14,3 +15,11 @@ def zero_initialised(module: Module) -> Module:
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
+
+
+@torch.no_grad()
+def randomise_zero_weights(backbone: nn.Module) -> None:
+    """Draw the weights that start at zero, camera adapters excepted: what a smoke test has for trained ones."""
+    for name, weight in backbone.named_parameters():
+        if weight.ndim > 1 and ".camera." not in name and not weight.is_meta and not weight.any():
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)

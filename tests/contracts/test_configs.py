@@ -19,6 +19,8 @@ ADDED_BY_THE_PROGRAM = {"backbone": {"latent_channels", "adapter_for"}}
 COMPLETED_BY_THE_PROGRAM = {("evaluate", "data"), ("sample", "sampler"), ("evaluate", "sampler")}
 """Where null means "as the checkpoint says", so that the part is complete only beside a checkpoint."""
 GROUPS_OF_HYDRA = ("hydra",)
+SHARED_BY_EXPERIMENTS = CONF / "experiment" / "base"
+"""Reached through the experiments, which no command line can take apart."""
 
 
 def defaults_of(entry: str) -> set[str]:
@@ -34,6 +36,8 @@ def choices() -> Iterator[tuple[str, str]]:
             if group.split("/")[0] in GROUPS_OF_HYDRA:
                 continue
             for path in sorted((CONF / group).rglob("*.yaml")):
+                if path.parent == SHARED_BY_EXPERIMENTS:
+                    continue
                 yield entry, f"{path.parent.relative_to(CONF)}={path.stem}"
 
 
@@ -71,6 +75,10 @@ def test_every_preset_composes_and_its_parts_take_their_arguments(entry, overrid
 def test_every_yaml_is_reached_by_some_entry():
     reached = {CONF / f"{override.replace('=', '/')}.yaml" for _, override in choices()}
     reached |= {CONF / f"{entry}.yaml" for entry in ENTRIES}
+    for path in (CONF / "experiment").glob("*.yaml"):
+        reached |= {
+            path.parent / f"{item}.yaml" for item in yaml.safe_load(path.read_text())["defaults"] if "/" in item
+        }
     unreached = {
         path for path in CONF.rglob("*.yaml") if path.relative_to(CONF).parts[0] not in GROUPS_OF_HYDRA
     } - reached

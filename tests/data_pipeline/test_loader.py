@@ -159,6 +159,16 @@ def test_fixed_clips_are_the_same_every_time(shards: Path) -> None:
         next(source.fixed(count=9, rank=0, world_size=1, seed=1))
 
 
+def test_held_out_clips_may_have_a_stride_of_their_own(shards: Path) -> None:
+    source = loader(shards, split="test", evaluation_frame_stride=8)
+    assert [batch.frame_indices.tolist() for batch in source.fixed(count=1, rank=0, world_size=1, seed=1)] == [
+        [[0, 8, 16, 24]]
+    ]
+    assert {int(stride) for batch in take(source, 6) for stride in batch.frame_stride} - {8}
+    with pytest.raises(ValueError, match="data.evaluation_frame_stride=0: must be at least 1, or null"):
+        loader(shards, evaluation_frame_stride=0)
+
+
 def test_scale_policies(shards: Path) -> None:
     relative = take(loader(shards), 1)[0].cameras
     assert torch.equal(relative.translation_scale, torch.ones(2, 4, dtype=torch.float64))
@@ -166,8 +176,8 @@ def test_scale_policies(shards: Path) -> None:
     centres = -torch.einsum("btji,btj->bti", normalized.world_to_camera[..., :3], normalized.world_to_camera[..., 3])
     reach = (centres - centres[:, :1]).norm(dim=-1).max(dim=1).values
     torch.testing.assert_close(normalized.translation_scale * reach[:, None], torch.ones(2, 4, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"sample clip\d: data.scale_policy=metric, but the clip has no metric_scale"):
-        take(loader(shards, scale_policy=ScalePolicy.METRIC), 1)
+    with pytest.raises(ValueError, match="data.scale_policy=metric: not every clip of .* has a metric scale; pack a"):
+        loader(shards, scale_policy=ScalePolicy.METRIC)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

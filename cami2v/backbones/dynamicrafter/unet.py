@@ -18,7 +18,7 @@ from cami2v.backbones.dynamicrafter.layers import (
     sinusoidal_embedding,
 )
 from cami2v.backbones.dynamicrafter.parts import PartBuilder
-from cami2v.backbones.initialisation import zero_initialised
+from cami2v.backbones.initialisation import randomise_zero_weights, zero_initialised
 from cami2v.batch import Conditioning
 from cami2v.camera_control.base import BlockSite, CameraAdapter, CameraCondition
 
@@ -28,7 +28,9 @@ class DynamiCrafterUNet(VideoBackbone):
 
     `widths` are the channels of each level, from the latents' resolution down, halving at each step.
     `attention_downsamples` are the factors between latent and feature map at which encoder and decoder attend; the
-    middle always does. Raises ValueError for widths that the 32-group norms or the heads do not divide.
+    middle always does. Without `zero_output_layers` the outputs that otherwise start at zero are random, so that
+    gradients pass through an untrained model. Raises ValueError for widths that the 32-group norms or the heads do not
+    divide.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class DynamiCrafterUNet(VideoBackbone):
         initial_attention: bool,
         activation_checkpointing: bool,
         adapter_for: Callable[[BlockSite], CameraAdapter | None],
+        zero_output_layers: bool = True,
     ) -> None:
         super().__init__()
         _check_widths(widths, head_width)
@@ -78,6 +81,8 @@ class DynamiCrafterUNet(VideoBackbone):
         self.output_norm = Float32GroupNorm(model_channels)
         self.output_convolution = zero_initialised(nn.Conv2d(model_channels, latent_channels, kernel_size=3, padding=1))
         self.sites = tuple(parts.sites)
+        if not zero_output_layers:
+            randomise_zero_weights(self)
 
     def forward(
         self,
