@@ -16,6 +16,7 @@ from cami2v.checkpoints.fingerprint import fingerprint
 from cami2v.checkpoints.load import find_weights, load_weights
 from cami2v.checkpoints.resume import check_resumable, read_record
 from cami2v.checkpoints.save import Provenance
+from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
 from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback
@@ -31,6 +32,7 @@ from data_pipeline.loader import ClipLoader
 from launch.build import build_model
 from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
 from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
+from launch.signature import TARGET, locate
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ def prepare(config: DictConfig) -> Plan:
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
     loader = instantiate_part(config.data, "data")
     loader.validate(processes)
+    _check_scale(config, loader)
     if resume_from is not None:
         expected = {
             "engine": engine.kind.value,
@@ -124,6 +127,16 @@ def train(config: DictConfig, plan: Plan) -> None:
     state = trainer.fit()
     logger.info("finished at step %d: %s", state.step, plan.folder.path)
     trainer.engine.close()
+
+
+def _check_scale(config: DictConfig, loader: ClipLoader) -> None:
+    method = locate(config.camera[TARGET], f"camera.{TARGET}")
+    policy = loader.settings.scale_policy
+    if getattr(method, "needs_metric_scale", False) and policy != ScalePolicy.METRIC:
+        raise ValueError(
+            f"data.scale_policy={policy.value}: {method.__name__} is trained in metres; set data.scale_policy=metric "
+            "and give shards whose clips have a metric scale (docs/pack.md), or use camera=cami2v"
+        )
 
 
 def _callbacks(config: DictConfig, plan: Plan) -> list[Callback]:

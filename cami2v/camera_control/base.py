@@ -74,6 +74,8 @@ class CameraControl(nn.Module, ABC):
 
     also_trains: tuple[str, ...] = ()
     """Regular expressions over backbone parameter names that this method's published recipe trains as well."""
+    needs_metric_scale: bool = False
+    """Whether the method is defined on translations in metres only."""
 
     @abstractmethod
     def adapter_for(self, site: BlockSite) -> CameraAdapter | None:

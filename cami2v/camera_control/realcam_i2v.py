@@ -17,6 +17,8 @@ class RealCamI2V(CamI2V):
     `scaled_relative_poses` applies the scale; this class only insists that there is one.
     """
 
+    needs_metric_scale = True
+
     def encode(self, cameras: Cameras, *, condition_frame: Int64[Tensor, " batch"], draws: Draws) -> CamI2VCondition:
         """Encode metric poses; raises ValueError for a scale that is not positive and finite."""
         scale = cameras.translation_scale
