@@ -152,7 +152,7 @@ def _load(config: DictConfig) -> Run:
     weights = find_weights(source)
     return Run(
         animate=animate,
-        data=plain(run_config.data, "data"),
+        data=_held_out_data(run_config),
         identity={
             "path": str(source),
             "weights": weights.name,
@@ -161,6 +161,13 @@ def _load(config: DictConfig) -> Run:
         },
         device=next(model.parameters()).device,
     )
+
+
+def _held_out_data(run_config: DictConfig) -> dict[str, Any]:
+    """Return a run's data settings; its stride is that of its validation clips, where they have their own."""
+    data = plain(run_config.data, "data")
+    stride = data.pop("evaluation_frame_stride", None)
+    return data if stride is None else {**data, "frame_stride": stride}
 
 
 def _output(config: DictConfig) -> Path:
