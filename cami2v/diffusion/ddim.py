@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -16,6 +17,30 @@ from cami2v.diffusion.steps import StepSpacing, sampling_steps
 
 Denoiser = Callable[[Tensor, Tensor, Branch], Tensor]
 """(noisy latents, timesteps of the batch, branch) -> prediction, of the latents' shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLevels:
+    """Noise levels of the visited timesteps, ascending."""
+
+    signal: Float64[Tensor, " visited"]
+    """alpha_bar at the step."""
+    next_signal: Float64[Tensor, " visited"]
+    """alpha_bar where the step leads."""
+    sigma: Float64[Tensor, " visited"]
+    """Deviation of the noise that the step adds (arXiv 2010.02502, equation 16)."""
+
+
+def step_levels(schedule: NoiseSchedule, visited: Sequence[int], eta: float) -> StepLevels:
+    """Tabulate the noise levels between which a sampler steps.
+
+    The last step ends at the schedule's first noise level rather than at none, as DDIM was published.
+    """
+    levels = schedule.alphas_cumprod.float().double()
+    signal = levels[list(visited)]
+    next_signal = torch.cat([levels[:1], signal[:-1]])
+    sigma = eta * torch.sqrt((1 - next_signal) / (1 - signal) * (1 - signal / next_signal))
+    return StepLevels(signal=signal, next_signal=next_signal, sigma=sigma)
 
 
 class DDIMSampler:
@@ -57,7 +82,7 @@ class DDIMSampler:
         """
         check_prediction(prediction, schedule)
         visited = sampling_steps(self.spacing, self.steps, schedule.timesteps)
-        signal_levels = schedule.alphas_cumprod.float().double()
+        levels = step_levels(schedule, visited, self.eta)
         latents = draws.normal("ddim/initial", shape)
         for index in range(len(visited)):
             position = len(visited) - 1 - index
@@ -78,9 +103,7 @@ class DDIMSampler:
             clean = clean * (next_scale / schedule.latent_scale(step.timesteps, latents.ndim))
             for edit in edits:
                 clean = edit.after_prediction(clean, step)
-            # The last step ends at the schedule's first noise level rather than at none, as DDIM was published.
-            next_signal = signal_levels[next_timestep if position > 0 else 0]
-            latents = self._next_latents(clean, noise, signal_levels[timestep], next_signal, step)
+            latents = self._next_latents(clean, noise, levels.next_signal[position], levels.sigma[position], step)
         for edit in edits:
             latents = edit.finish(latents)
         return latents
@@ -90,15 +113,10 @@ class DDIMSampler:
         return self.guidance.combine(outputs, step.timestep, step.schedule.timesteps)
 
     def _next_latents(
-        self,
-        clean: Tensor,
-        noise: Tensor,
-        signal: Float64[Tensor, ""],
-        next_signal: Float64[Tensor, ""],
-        step: Step,
+        self, clean: Tensor, noise: Tensor, next_signal: Float64[Tensor, ""], deviation: Float64[Tensor, ""], step: Step
     ) -> Tensor:
         """Apply arXiv 2010.02502, equation 12; the predicted noise is not recomputed for an edited `clean`."""
-        sigma = self.eta * float(torch.sqrt((1 - next_signal) / (1 - signal) * (1 - signal / next_signal)))
+        sigma = float(deviation)
         direction = max(1 - float(next_signal) - sigma**2, 0.0) ** 0.5
         latents = float(next_signal) ** 0.5 * clean + direction * noise
         if sigma > 0 and self.temperature > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int64
 
 StepSpacing = Literal["uniform", "uniform_trailing", "quad", "published_uniform", "published_uniform_trailing"]
 
@@ -22,11 +23,8 @@ def sampling_steps(spacing: StepSpacing, steps: int, timesteps: int) -> list[int
     """
     if not 1 <= steps <= timesteps:
         raise ValueError(f"sampler.steps is {steps}; choose 1 to {timesteps}, the schedule's number of timesteps")
-    if spacing == "quad":
-        visited = (np.linspace(0, np.sqrt(timesteps * 0.8), steps) ** 2).astype(np.int64) + 1
-        return [int(step) for step in visited]
-    visited = np.array(_published_steps(spacing.removeprefix("published_"), steps, timesteps))
-    if not spacing.startswith("published_"):
+    visited = published_steps(spacing, steps, timesteps)
+    if spacing in ("uniform", "uniform_trailing"):
         visited = visited[-steps:] if spacing == "uniform_trailing" else visited[:steps]
         # Only steps == timesteps leaves no room for the offset by one.
         visited -= max(0, int(visited[-1]) - (timesteps - 1))
@@ -38,7 +36,10 @@ def sampling_steps(spacing: StepSpacing, steps: int, timesteps: int) -> list[int
     return [int(step) for step in visited]
 
 
-def _published_steps(spacing: str, steps: int, timesteps: int) -> np.ndarray:
-    if spacing == "uniform":
+def published_steps(spacing: StepSpacing, steps: int, timesteps: int) -> Int64[np.ndarray, " visited"]:
+    """List the timesteps of the public CamI2V code: not always `steps` of them, nor always inside the schedule."""
+    if spacing == "quad":
+        return (np.linspace(0, np.sqrt(timesteps * 0.8), steps) ** 2).astype(np.int64) + 1
+    if spacing.endswith("uniform"):
         return np.arange(0, timesteps, timesteps // steps) + 1
     return np.flip(np.round(np.arange(timesteps, 0, -timesteps / steps)).astype(np.int64)) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Arrays(dict[str, Tensor]):
+    """The arrays of a case; notes which ones were looked at, so that none is forgotten."""
+
+    def __init__(self, arrays: dict[str, Tensor]) -> None:
+        super().__init__(arrays)
+        self.unread = set(arrays)
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.unread.discard(name)
+        return super().__getitem__(name)
 
 
 @dataclass(frozen=True)
@@ -32,9 +45,14 @@ class Case:
         return json.loads((self.folder / f"{self.name}.json").read_text())
 
     @functools.cached_property
-    def arrays(self) -> dict[str, Tensor]:
+    def arrays(self) -> Arrays:
         """The content of `<case>.npz`, empty where there is none."""
-        return load_arrays(self.folder / f"{self.name}.npz")
+        return Arrays(load_arrays(self.folder / f"{self.name}.npz"))
+
+    @property
+    def key(self) -> str:
+        """The name of the case in the keys of its random inputs."""
+        return str(self.parameters.get("case", self.name.replace("__", "/")))
 
     @property
     def split(self) -> str:
@@ -43,6 +61,19 @@ class Case:
 
     def __getitem__(self, array: str) -> Tensor:
         return self.arrays[array]
+
+    def stated_tolerance(self, default: float, *, after: str = "") -> float:
+        """Return the first number of the form 1e-4 in the case's `tol` (behind the word `after`), else `default`."""
+        text = str(self.parameters.get("tol", ""))
+        found = re.search(r"\d+(\.\d+)?e-\d+", text[max(text.find(after), 0) :])
+        return float(found.group()) if found else default
+
+    def stated(self, pattern: str, *, of: str = "what") -> tuple[str, ...]:
+        """Return the groups that a pattern finds in one of the case's texts. Raises ValueError where it finds none."""
+        found = re.search(pattern, str(self.parameters.get(of, "")))
+        if found is None:
+            raise ValueError(f"{self.folder / self.name}.json: {of!r} does not say {pattern}, which the case needs")
+        return found.groups()
 
     def sibling(self, name: str) -> Case:
         """Return another case of the folder. Raises ValueError where it is absent."""
