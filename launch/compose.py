@@ -7,6 +7,7 @@ fills a dataclass. All three refuse unknown keys and wrong types with one line t
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +21,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from launch import signature
 from launch.errors import USER_ERRORS, explain, fail
 
 Settings = TypeVar("Settings")
+Result = TypeVar("Result")
 Run = Callable[[DictConfig], None]
 Node = DictConfig | Mapping[str, Any]
 """A config node, or the same as plain values where a program has worked on it."""
@@ -49,15 +52,17 @@ def entry(config_name: str) -> Callable[[Run], Callable[[], None]]:
 
     def decorate(run: Run) -> Callable[[], None]:
         def main() -> None:
-            overrides: list[str] = []
             task = _task(run, os.environ.get(_FULL_ERROR))
-            try:
-                overrides = expand_shorthands(sys.argv[1:])
+
+            def start(overrides: list[str]) -> None:
                 application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)
                 with _arguments(overrides), _environment(_FULL_ERROR, "1"):
                     application(task)()
+
+            try:
+                _with_optional_keys(start, expand_shorthands(sys.argv[1:]))
             except USER_ERRORS as error:
-                fail(error, overrides)
+                fail(error, sys.argv[1:])
 
         return functools.update_wrapper(main, run, assigned=("__module__", "__doc__"), updated=())
 
@@ -83,14 +88,52 @@ def _task(run: Run, full_error: str | None) -> Run:
 def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose conf/<config_name>.yaml as the command line would. Raises ValueError in one line for a wrong override."""
     arguments = expand_shorthands(overrides)
+
+    def compose(overrides: list[str]) -> DictConfig:
+        with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+            return hydra.compose(config_name=config_name, overrides=overrides)
+
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a running command may compose another
     try:
-        with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
-            return hydra.compose(config_name=config_name, overrides=arguments)
+        return _with_optional_keys(compose, arguments)
     except USER_ERRORS as error:
         raise ValueError(explain(error, arguments)) from error
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def _with_optional_keys(attempt: Callable[[list[str]], Result], overrides: list[str]) -> Result:
+    """Call `attempt`, again with `+` where an override sets a part's argument that no YAML mentions.
+
+    The signature is the schema: Hydra only knows the keys that YAML files spell out.
+    """
+    while True:
+        try:
+            return attempt(overrides)
+        except USER_ERRORS as error:
+            key = _optional_argument(error)
+            added = [f"+{item}" if key and _sets(item, key) else item for item in overrides]
+            if added == overrides:
+                raise
+            overrides = added
+
+
+def _sets(override: str, key: str) -> bool:
+    name = override.partition("=")[0]
+    return name == key or name.startswith(f"{key}.")
+
+
+def _optional_argument(error: BaseException | None) -> str | None:
+    """Return the full key that composition missed, if it is an argument of the part it belongs to."""
+    while error is not None and not isinstance(error, OmegaConfBaseException):
+        error = error.__cause__
+    if error is None or not isinstance(error.parent_node, DictConfig):
+        return None
+    key, target = str(error.full_key), error.parent_node.get(signature.TARGET)
+    if target is None or not error.full_key:
+        return None
+    parameters = inspect.signature(signature.locate(target, f"{key}.{signature.TARGET}")).parameters
+    return key if key.rpartition(".")[2] in parameters else None
 
 
 def instantiate_part(node: Node, key: str, **runtime: Any) -> Any:

@@ -81,6 +81,18 @@ def test_run_gets_the_config_and_nothing_is_written(tmp_path):
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
+@pytest.mark.usefixtures("conf")
+def test_arguments_that_no_yaml_mentions_can_be_set_like_any_other():
+    overrides = ["camera.scale=2", "camera.bounds.low=1", "camera.bounds.high=3", "name=a"]
+    seen = []
+    assert command(overrides, lambda config: seen.append(config)) == 0
+    for config in (seen[0], compose_config("train", overrides)):
+        camera = instantiate_part(config.camera, "camera")
+        assert (camera.scale, camera.bounds.low, camera.bounds.high) == (2.0, 1.0, 3.0)
+    assert command(["-m", "camera.scale=2,3", "name=a"], lambda config: seen.append(config)) == 0
+    assert [config.camera.scale for config in seen[1:]] == [2, 3]
+
+
 def raising(error):
     def run(config):
         raise error
@@ -101,6 +113,9 @@ def raising(error):
         (["camera=["], "cannot read 'camera=[': expected key=value"),
         (["data=nowhere"], "data=nowhere: expected a shard set (a folder with manifest.json"),
         (["+camera.scale=two"], "camera.scale: got 'two' (str), expected float"),
+        (["camera.scale=two"], "camera.scale: got 'two' (str), expected float"),
+        (["camera.bounds.lov=1"], "camera.bounds.lov: no such key for tests.launch.parts.Bounds; did you mean 'low'?"),
+        (["camera.scal=2"], "camera.scal=2: no such key"),
         (["trainer.max_steps=two"], "trainer.max_steps: got 'two' (str), expected int"),
         (["trainer=3"], "trainer: got 3, expected a mapping of settings"),
         (["trainer.max_steps=0"], "trainer.max_steps: got 0, expected at least 1"),
