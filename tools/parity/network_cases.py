@@ -22,7 +22,7 @@ from tools.parity.checks import Checks
 RELATIVE, MAXIMUM = 1e-4, 1e-3
 """The published tolerances of a network's output: relative L2 norm and largest difference."""
 CHECKSUM = 1e-3
-"""Of a checksum's entries, in units of the tensor's root mean square."""
+"""Tolerance of a checksum's entries, in units of the tensor's root mean square."""
 
 TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "n": lambda normal: normal,
@@ -184,7 +184,9 @@ def checksum(values: Tensor) -> np.ndarray:
     return np.array([*moments, *waves, *(x[j * (len(x) - 1) // 7] for j in range(8))])
 
 
-def compare_checksum(checks: Checks, name: str, ours: Tensor, entry: dict[str, Any]) -> bool:
+def compare_checksum(
+    checks: Checks, name: str, ours: Tensor, entry: dict[str, Any], *, tolerance: float = CHECKSUM
+) -> bool:
     """Compare a tensor with a stored shape and checksum; return whether they agree."""
     if list(ours.shape) != entry["shape"]:
         checks.at_most(f"{name}: shape {list(ours.shape)}, not {entry['shape']}", float("inf"), 0.0)
@@ -193,8 +195,8 @@ def compare_checksum(checks: Checks, name: str, ours: Tensor, entry: dict[str, A
     scale = np.full(16, max(norm / np.sqrt(max(ours.numel(), 1)), 1e-30))
     scale[5] = max(norm, 1e-30)
     error = float(np.max(np.abs(checksum(ours) - np.array(entry["checksum"])) / scale))
-    checks.at_most(f"{name} (checksum)", error, CHECKSUM)
-    return error <= CHECKSUM
+    checks.at_most(f"{name} (checksum)", error, tolerance)
+    return error <= tolerance
 
 
 def compare_output(
@@ -209,7 +211,7 @@ def compare_output(
 ) -> None:
     """Compare a tensor with a stored output, `label` in the report."""
     checks.close(label or name, ours.detach().float(), case.output(name), relative=relative, maximum=maximum)
-    compare_checksum(checks, label or name, ours.detach(), case.outputs[name])
+    compare_checksum(checks, label or name, ours, case.outputs[name], tolerance=maximum)
 
 
 def compare_tap(checks: Checks, case: ModelCase, name: str, ours: Tensor) -> None:

@@ -34,7 +34,19 @@ RUNNERS: dict[str, str] = {
 """Cases of a folder itself: the start of the case's name -> `module:function` in tools.parity, a `run(Case) -> Checks`.
 The longest row that fits wins."""
 
-MODEL_RUNNERS: dict[str, str] = {}
+MODEL_RUNNERS: dict[str, str] = {
+    "autoencoder_kl": "encoders:autoencoder",
+    "cameractrl": "networks:unet",
+    "cami2v": "networks:unet",
+    "end_to_end": "end_to_end:whole_model",
+    "epipolar_mask": "network_masks:masks",
+    "motionctrl": "networks:unet",
+    "openclip_image_v2": "encoders:image",
+    "openclip_text": "encoders:text",
+    "pose_encoder": "networks:pose_encoder",
+    "resampler": "networks:resampler",
+    "unet_plain": "networks:unet",
+}
 """Cases of `models/index.json`: their `kind` -> `module:function` in tools.parity, a `run(ModelCase) -> Checks`."""
 
 

@@ -66,6 +66,15 @@ def give_weights(checks: Checks, case: ModelCase, part: str, module: nn.Module) 
     _compare_sums(checks, case, part, [*filled, *left_over])
 
 
+def fill(part: str, module: nn.Module) -> None:
+    """Fill a module by the rule and compare nothing: for one that is no released sub-module."""
+    ours_prefix, released_prefix = PREFIXES[part]
+    parameters = {f"{ours_prefix}{name}": parameter for name, parameter in module.named_parameters()}
+    for our, name in released_names(parameters).items():
+        shape = tuple(to_released_shape(our, parameters[our].detach()).shape)
+        _fill(our, parameters[our], name.removeprefix(released_prefix), shape)
+
+
 def expect_none(checks: Checks, name: str, offenders: Iterable[str]) -> None:
     """Record the number of offenders, none allowed, and the first of them by name."""
     found = sorted(offenders)
