@@ -8,19 +8,20 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
-from torch.nn import functional
 
-from cami2v.backbones.attention import attend
+from cami2v.attention.core import AttentionCore
+from cami2v.attention.epipolar_bands import EpipolarBands
+from cami2v.attention.masks import AttentionMask
 from cami2v.backbones.initialisation import zero_initialised
 from cami2v.batch import Cameras
 from cami2v.camera_control.base import BlockSite, CameraAdapter, CameraCondition, CameraControl, TokenGrid
 from cami2v.camera_control.pose_encoder import PoseEncoder
-from cami2v.camera_control.pyramid import Pyramid, feature_tokens
+from cami2v.camera_control.pyramid import MaskPyramid, Pyramid, feature_tokens
 from cami2v.draws import Draws
 from cami2v.geometry.cameras import scaled_relative_poses
-from cami2v.geometry.epipolar import EpipolarOptions, epipolar_mask
+from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, fundamental_matrices
 from cami2v.geometry.rays import pluecker_map
 
 Insertion = Literal["main_branch", "temporal_attention"]
@@ -31,8 +32,8 @@ class CamI2VCondition(CameraCondition):
     """Pose features and epipolar masks of every backbone level the method has them for."""
 
     features: Pyramid
-    masks: Pyramid
-    """Bool (batch, queries, registers + keys); queries and keys are "frames height width" tokens."""
+    masks: MaskPyramid
+    """Queries and keys are "frames height width" tokens; register tokens are not among them."""
     condition_frame: Int64[Tensor, " batch"]
 
 
@@ -42,10 +43,12 @@ class EpipolarAttention(nn.Module):
     Learned register tokens join the keys of every query, so that no query is ever left without a key.
     """
 
-    def __init__(self, *, width: int, num_heads: int, head_compression: int, register_tokens: int) -> None:
+    def __init__(
+        self, *, width: int, num_heads: int, head_compression: int, register_tokens: int, masked: bool
+    ) -> None:
         super().__init__()
         inner_width = num_heads * (width // num_heads // head_compression)
-        self.num_heads = num_heads
+        self.attention = AttentionCore(num_heads=num_heads, masked=masked)
         self.to_query = nn.Linear(width, inner_width, bias=False)
         self.to_key = nn.Linear(width, inner_width, bias=False)
         self.to_value = nn.Linear(width, inner_width, bias=False)
@@ -56,14 +59,20 @@ class EpipolarAttention(nn.Module):
         self,
         tokens: Float[Tensor, "batch queries width"],
         context: Float[Tensor, "batch keys width"],
-        mask: Bool[Tensor, "batch queries registers_and_keys"] | None,
+        mask: AttentionMask | None,
     ) -> Float[Tensor, "batch queries width"]:
         """Attend where the mask allows, or everywhere without one."""
+        always_visible = 0
         if self.register_tokens is not None:
+            always_visible = self.register_tokens.shape[1]
             registers = repeat(self.register_tokens.to(context.dtype), "1 r c -> b r c", b=context.shape[0])
             context = torch.cat([registers, context], dim=1)
-        attended = attend(
-            self.to_query(tokens), self.to_key(context), self.to_value(context), num_heads=self.num_heads, mask=mask
+        attended = self.attention(
+            self.to_query(tokens),
+            self.to_key(context),
+            self.to_value(context),
+            mask=mask,
+            always_visible=always_visible,
         )
         return self.to_output(attended)
 
@@ -184,7 +193,7 @@ class CamI2V(CameraControl):
             site,
             insertion=self.insertion,
             pose_features=self.pose_encoder is not None,
-            epipolar=self._epipolar_attention(site),
+            epipolar=self._epipolar_attention(site, masked=masked),
             masked=masked,
             condition_frame_only=self.condition_frame_only,
         )
@@ -200,7 +209,7 @@ class CamI2V(CameraControl):
             features = self.pose_encoder.encode(pluecker)
         return CamI2VCondition(features=features, masks=masks, condition_frame=condition_frame)
 
-    def _epipolar_attention(self, site: BlockSite) -> EpipolarAttention | None:
+    def _epipolar_attention(self, site: BlockSite, *, masked: bool) -> EpipolarAttention | None:
         levels = self.attention_levels + self.full_attention_levels
         if not levels:
             return None
@@ -215,6 +224,7 @@ class CamI2V(CameraControl):
             num_heads=site.num_heads,
             head_compression=self.head_compression,
             register_tokens=self.register_tokens,
+            masked=masked,
         )
 
     def _masks(
@@ -223,24 +233,31 @@ class CamI2V(CameraControl):
         cameras: Cameras,
         condition_frame: Int64[Tensor, " batch"],
         draws: Draws,
-    ) -> Pyramid:
-        batch, frames = poses.shape[:2]
+    ) -> MaskPyramid:
+        if not self._levels_with_masks:
+            return MaskPyramid(levels={})
+        frames = poses.shape[1]
         perturbation = None
-        if self.perturb_same_frame and self.attention_levels:
+        if self.perturb_same_frame:
             perturbation = draws.normal("epipolar_perturbation", (frames, frames, 3)).to(poses.device)
+        fundamental = fundamental_matrices(
+            poses,
+            cameras.intrinsics_pixels,
+            perturbation=perturbation,
+            key_intrinsics_on_both_sides=self.mask_options.key_intrinsics_on_both_sides,
+        )
         masks = {}
         for level in sorted(self._levels_with_masks):
-            mask = epipolar_mask(
-                poses,
-                cameras.intrinsics_pixels,
-                cameras.height,
-                cameras.width,
-                level * self.latent_downsample,
-                perturbation,
-                self.mask_options,
+            grid = CellGrid(
+                frames=frames,
+                height=cameras.height,
+                width=cameras.width,
+                downsample=level * self.latent_downsample,
             )
-            if self.condition_frame_only:
-                by_frame = rearrange(mask, "b q (f k) -> b f q k", f=frames)
-                mask = by_frame[torch.arange(batch, device=mask.device), condition_frame]
-            masks[level] = functional.pad(mask, (self.register_tokens, 0), value=True)
-        return Pyramid(levels=masks)
+            masks[level] = EpipolarBands(
+                fundamental=fundamental,
+                grid=grid,
+                options=self.mask_options,
+                condition_frame=condition_frame if self.condition_frame_only else None,
+            )
+        return MaskPyramid(levels=masks)

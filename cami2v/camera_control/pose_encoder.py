@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cami2v.backbones.attention import FeedForward, SelfAttention
+from cami2v.attention.self_attention import SelfAttention
+from cami2v.backbones.feed_forward import FeedForward
 from cami2v.camera_control.pyramid import Pyramid
 
 PLUECKER_CHANNELS = 6

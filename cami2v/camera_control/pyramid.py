@@ -1,17 +1,21 @@
-"""One tensor per resolution of the backbone."""
+"""One tensor, or one attention mask, per resolution of the backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from cami2v.attention.masks import AttentionMask
 from cami2v.batch import Movable
 from cami2v.camera_control.base import TokenGrid
+
+Level = TypeVar("Level")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +30,22 @@ class Pyramid(Movable):
 
     def at(self, downsample: int) -> Tensor:
         """Return one level; raises ValueError for a missing one rather than doing without it."""
-        if downsample not in self.levels:
-            raise ValueError(
-                f"camera condition: no level for latent downsample {downsample}, only {sorted(self.levels)}; "
-                "give the camera method a level for every block it controls"
-            )
-        return self.levels[downsample]
+        return _level(self.levels, downsample)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskPyramid(Movable):
+    """Attention masks keyed by the spatial factor between latent and feature map."""
+
+    levels: Mapping[int, AttentionMask]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskPyramid:
+        """Return a copy with every level on `device`."""
+        return MaskPyramid(levels={k: v.to(device, non_blocking=non_blocking) for k, v in self.levels.items()})
+
+    def at(self, downsample: int) -> AttentionMask:
+        """Return one level; raises ValueError for a missing one, which never turns into full attention."""
+        return _level(self.levels, downsample)
 
 
 def feature_tokens(features: Pyramid, downsample: int, grid: TokenGrid) -> Float[Tensor, "positions frames width"]:
@@ -47,3 +61,12 @@ def feature_tokens(features: Pyramid, downsample: int, grid: TokenGrid) -> Float
             f"height, width, frames), the backbone's are {expected}; the two must be of the same clip and size"
         )
     return rearrange(level, "b h w f c -> (b h w) f c")
+
+
+def _level(levels: Mapping[int, Level], downsample: int) -> Level:
+    if downsample not in levels:
+        raise ValueError(
+            f"camera condition: no level for latent downsample {downsample}, only {sorted(levels)}; "
+            "give the camera method a level for every block it controls"
+        )
+    return levels[downsample]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from cami2v.geometry.cameras import intrinsic_matrix, invert_pose
@@ -38,6 +38,53 @@ class EpipolarOptions:
     key_intrinsics_on_both_sides: bool = False
     """Compatibility: form F with the key frame's intrinsics for the query frame too, as the published code does.
     Differs only while the focal length changes within a clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellGrid:
+    """The feature map's cells of a clip, `downsample` times coarser than its images; tokens are "frames rows columns".
+
+    Raises ValueError for an image that is smaller than a cell.
+    """
+
+    frames: int
+    height: int
+    width: int
+    """Of the images, in pixels."""
+    downsample: int
+
+    def __post_init__(self) -> None:
+        if self.rows == 0 or self.columns == 0:
+            raise ValueError(f"a {self.height}x{self.width} image has no feature map at downsample {self.downsample}")
+
+    @property
+    def rows(self) -> int:
+        """Return the cells along the image's height."""
+        return self.height // self.downsample
+
+    @property
+    def columns(self) -> int:
+        """Return the cells along the image's width."""
+        return self.width // self.downsample
+
+    @property
+    def cells(self) -> int:
+        """Return the cells of one frame."""
+        return self.rows * self.columns
+
+    @property
+    def tokens(self) -> int:
+        """Return the cells of the clip."""
+        return self.frames * self.cells
+
+    @property
+    def half_width(self) -> float:
+        """Return how far from a line, in pixels, a cell's centre may lie: half the diagonal of a cell."""
+        return self.downsample * math.sqrt(2) / 2
+
+    def centres(self, index: Int64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+        """Return the pixel coordinate of the centres of rows or columns."""
+        return index.double() * self.downsample + (self.downsample / 2 - 0.5)
 
 
 def pairwise_poses(relative_poses: Float[Tensor, "batch frames 4 4"]) -> Float64[Tensor, "batch frames frames 4 4"]:
@@ -83,27 +130,61 @@ def mask_from_fundamental(
     """Mark the (query, key) cells within half a cell diagonal of each other's epipolar line.
 
     Cells are those of a feature map `downsample` times smaller than the height x width image, frame-major and
-    row-major. Pixel centres lie at integer coordinates here, half a pixel off the Pluecker map: released weights were
-    trained with both. A pair without parallax (F = 0) has no line, hence no True.
+    row-major. The whole mask in memory is for tests and comparisons: attention asks for `mask_rows`.
     """
-    batch, frames = fundamental.shape[:2]
-    rows, columns = height // downsample, width // downsample
-    if rows == 0 or columns == 0:
-        raise ValueError(f"a {height}x{width} image has no feature map at downsample {downsample}")
-    cells = rows * columns
-    mask = torch.empty(batch, frames, cells, frames, cells, dtype=torch.bool, device=fundamental.device)
-    centre = downsample / 2 - 0.5
-    y = torch.arange(rows, device=fundamental.device, dtype=fundamental.dtype) * downsample + centre
-    x = torch.arange(columns, device=fundamental.device, dtype=fundamental.dtype) * downsample + centre
-    keys_per_chunk = max(1, CHUNK_ELEMENTS // (cells * cells))
-    for clip in range(batch):
-        for query_frame in range(frames):
-            lines = _epipolar_lines(fundamental[clip, query_frame], x, y)
-            for first in range(0, frames, keys_per_chunk):
-                chunk = slice(first, first + keys_per_chunk)
-                mask[clip, query_frame, :, chunk] = _near_lines(lines[:, chunk], x, y, downsample)
-            _apply_options(mask[clip, query_frame], query_frame, options)
-    return rearrange(mask, "b ti qi tj kj -> b (ti qi) (tj kj)")
+    grid = CellGrid(frames=fundamental.shape[1], height=height, width=width, downsample=downsample)
+    mask = torch.empty(fundamental.shape[0], grid.tokens, grid.tokens, dtype=torch.bool, device=fundamental.device)
+    queries = torch.arange(grid.tokens, device=fundamental.device)
+    key_frames = torch.arange(grid.frames, device=fundamental.device)
+    for clip, matrices in enumerate(fundamental):
+        for some in queries.split(max(1, CHUNK_ELEMENTS // grid.tokens)):
+            mask[clip, some] = mask_rows(matrices, some, key_frames, grid, options)
+    return mask
+
+
+def mask_rows(
+    fundamental: Float[Tensor, "frames frames 3 3"],
+    queries: Int64[Tensor, " queries"],
+    key_frames: Int64[Tensor, " key_frames"],
+    grid: CellGrid,
+    options: EpipolarOptions,
+) -> Bool[Tensor, "queries keys"]:
+    """Compute the mask of some query tokens of one clip and of all cells of some key frames.
+
+    Pixel centres lie at integer coordinates here, half a pixel off the Pluecker map: released weights were trained with
+    both. A pair without parallax (F = 0) has no line, hence no True.
+    """
+    frame, cell = queries // grid.cells, queries % grid.cells
+    # Whether a row is empty over all frames cannot be told from some of them.
+    needed = torch.arange(grid.frames, device=queries.device) if options.hybrid_v2 else key_frames
+    near = _near_lines(epipolar_lines(fundamental, queries, needed, grid), grid)
+    if options.hybrid:
+        near |= ~near.any(dim=-1, keepdim=True)
+    if options.hybrid_v2:
+        near |= ~near.any(dim=(-2, -1), keepdim=True)
+        near = near.index_select(1, key_frames)
+    same_frame = (frame[:, None] == key_frames)[..., None]
+    if options.only_self_pixel_on_current_frame:
+        itself = cell[:, None] == torch.arange(grid.cells, device=queries.device)
+        near = torch.where(same_frame, itself[:, None], near)
+    if options.current_frame_as_register_token:
+        near |= same_frame
+    return rearrange(near, "q k cells -> q (k cells)")
+
+
+def epipolar_lines(
+    fundamental: Float[Tensor, "frames frames 3 3"],
+    queries: Int64[Tensor, " queries"],
+    key_frames: Int64[Tensor, " key_frames"],
+    grid: CellGrid,
+) -> Float32[Tensor, "queries key_frames 3"]:
+    """Compute unit-normal lines of query cells in key frames, in pixels; NaN where F is zero."""
+    frame, cell = queries // grid.cells, queries % grid.cells
+    matrices = fundamental[frame].index_select(1, key_frames)
+    x = grid.centres(cell % grid.columns).to(fundamental.dtype)[:, None, None]
+    y = grid.centres(cell // grid.columns).to(fundamental.dtype)[:, None, None]
+    lines = (matrices[..., 1] * y + matrices[..., 2]) + matrices[..., 0] * x
+    return (lines / torch.linalg.vector_norm(lines[..., :2], dim=-1, keepdim=True)).float()
 
 
 def epipolar_mask(
@@ -125,32 +206,13 @@ def epipolar_mask(
     return mask_from_fundamental(fundamental, height, width, downsample, options)
 
 
-def _epipolar_lines(
-    fundamental: Float[Tensor, "keys 3 3"], x: Float[Tensor, " columns"], y: Float[Tensor, " rows"]
-) -> Float[Tensor, "cells keys 3"]:
-    """Compute unit-normal lines of every query cell in every key frame; NaN where F is zero."""
-    per_column = fundamental[..., 0] * x[:, None, None]
-    per_row = fundamental[..., 1] * y[:, None, None] + fundamental[..., 2]
-    lines = rearrange(per_row[:, None] + per_column[None, :], "r c k n -> (r c) k n")
-    return (lines / torch.linalg.vector_norm(lines[..., :2], dim=-1, keepdim=True)).float()
-
-
 def _near_lines(
-    lines: Float[Tensor, "cells keys 3"], x: Float[Tensor, " columns"], y: Float[Tensor, " rows"], downsample: int
-) -> Bool[Tensor, "cells keys key_cells"]:
+    lines: Float32[Tensor, "queries key_frames 3"], grid: CellGrid
+) -> Bool[Tensor, "queries key_frames cells"]:
+    x = grid.centres(torch.arange(grid.columns, device=lines.device)).float()
+    y = grid.centres(torch.arange(grid.rows, device=lines.device)).float()
     # Element-wise on purpose: autocast and TF32 would round the products of a matrix multiplication.
     a, b, c = lines[..., None, None].unbind(2)
-    distance = a * x.float() + (b * y.float()[:, None] + c)
-    near = distance.abs_() < downsample * math.sqrt(2) / 2
+    distance = a * x + (b * y[:, None] + c)
+    near = distance.abs_() < grid.half_width
     return rearrange(near, "q k r c -> q k (r c)")
-
-
-def _apply_options(mask: Bool[Tensor, "cells keys key_cells"], query_frame: int, options: EpipolarOptions) -> None:
-    if options.hybrid:
-        mask |= ~mask.any(dim=-1, keepdim=True)
-    if options.hybrid_v2:
-        mask |= ~mask.any(dim=(-2, -1), keepdim=True)
-    if options.only_self_pixel_on_current_frame:
-        mask[:, query_frame] = torch.eye(mask.shape[0], dtype=torch.bool, device=mask.device)
-    if options.current_frame_as_register_token:
-        mask[:, query_frame] = True

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from torch.nn import functional
 
+from cami2v.attention.masks import DenseMask
 from cami2v.camera_control.base import CameraCondition, CameraControl
 from cami2v.camera_control.cami2v import CamI2V, CamI2VCondition
 from cami2v.camera_control.motionctrl import MotionCtrlCondition
 from cami2v.camera_control.pose_encoder import PoseEncoder
-from cami2v.camera_control.pyramid import Pyramid
+from cami2v.camera_control.pyramid import MaskPyramid
 from tests.golden.model_builders import build_camera_control, build_unet, conditioning
 from tests.golden.model_cases import (
     ModelCase,
@@ -82,17 +82,18 @@ def encode_cameras(case: ModelCase, control: CameraControl) -> CameraCondition:
         if control.perturb_same_frame:
             # Without the perturbation the published same-frame masks are rounding noise: nothing to compare with.
             for level, mask in masks.items():
-                different = int((mask != condition.masks.at(level)).sum())
+                different = int((mask != condition.masks.at(level).dense()).sum())
                 assert different <= max(1, MASK_MISMATCH * mask.numel())
-        condition = dataclasses.replace(condition, masks=Pyramid(levels=masks))
+        levels = {level: DenseMask(allowed=mask) for level, mask in masks.items()}
+        condition = dataclasses.replace(condition, masks=MaskPyramid(levels=levels))
     return condition
 
 
 def stored_mask(case: ModelCase, level: int, control: CamI2V, condition: CamI2VCondition) -> torch.Tensor:
-    """Bring a stored mask into the form of the condition: keys of the conditioning frame only, registers in front."""
+    """Bring a stored mask into the form of the condition: where it has those only, keys of the conditioning frame."""
     mask = case.mask(str(level * control.latent_downsample))
     if control.condition_frame_only:
         frames = case.input("x").shape[2]
         rows = zip(mask.unflatten(2, (frames, -1)), condition.condition_frame, strict=True)
         mask = torch.stack([clip[:, frame] for clip, frame in rows])
-    return functional.pad(mask, (control.register_tokens, 0), value=True)
+    return mask

@@ -9,9 +9,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cami2v.backbones.attention import FeedForward, SelfAttention, attend
+from cami2v.attention.core import AttentionCore
+from cami2v.attention.self_attention import SelfAttention
 from cami2v.backbones.dynamicrafter.context import BlockContext
 from cami2v.backbones.dynamicrafter.layers import Float32GroupNorm, PointwiseConv1d
+from cami2v.backbones.feed_forward import FeedForward
 from cami2v.backbones.initialisation import zero_initialised
 from cami2v.camera_control.base import BlockSite, CameraAdapter
 
@@ -23,7 +25,7 @@ class TextImageCrossAttention(nn.Module):
 
     def __init__(self, *, width: int, num_heads: int, context_width: int, learnable_image_scale: bool) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.attention = AttentionCore(num_heads=num_heads)
         self.to_query = nn.Linear(width, width, bias=False)
         self.to_text_key = nn.Linear(context_width, width, bias=False)
         self.to_text_value = nn.Linear(context_width, width, bias=False)
@@ -40,10 +42,10 @@ class TextImageCrossAttention(nn.Module):
         text_key, text_value = self.to_text_key(context.text_tokens), self.to_text_value(context.text_tokens)
         # A clip's frames share the text: they are one long row of queries, so text keys are not repeated per frame.
         clip_query = rearrange(query, "(b f) n c -> b (f n) c", f=context.frames)
-        attended = attend(clip_query, text_key, text_value, num_heads=self.num_heads)
+        attended = self.attention(clip_query, text_key, text_value)
         attended = rearrange(attended, "b (f n) c -> (b f) n c", f=context.frames)
         image_key, image_value = self.to_image_key(context.image_tokens), self.to_image_value(context.image_tokens)
-        to_image = attend(query, image_key, image_value, num_heads=self.num_heads)
+        to_image = self.attention(query, image_key, image_value)
         if self.image_scale is not None:
             to_image = to_image * (torch.tanh(self.image_scale) + 1)
         return self.to_output(attended + to_image)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cami2v.backbones.attention import attend
+from cami2v.attention.core import AttentionCore
 
 
 class ResamplerAttention(nn.Module):
@@ -17,7 +17,7 @@ class ResamplerAttention(nn.Module):
     def __init__(self, *, width: int, num_heads: int, head_width: int) -> None:
         super().__init__()
         inner_width = num_heads * head_width
-        self.num_heads = num_heads
+        self.attention = AttentionCore(num_heads=num_heads)
         self.norm_tokens = nn.LayerNorm(width)
         self.norm_latents = nn.LayerNorm(width)
         self.to_query = nn.Linear(width, inner_width, bias=False)
@@ -30,7 +30,7 @@ class ResamplerAttention(nn.Module):
         """Read the tokens into the latents."""
         tokens, latents = self.norm_tokens(tokens), self.norm_latents(latents)
         key, value = self.to_key_and_value(torch.cat([tokens, latents], dim=1)).chunk(2, dim=-1)
-        return self.to_output(attend(self.to_query(latents), key, value, num_heads=self.num_heads))
+        return self.to_output(self.attention(self.to_query(latents), key, value))
 
 
 class ResamplerFeedForward(nn.Module):

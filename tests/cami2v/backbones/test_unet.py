@@ -41,7 +41,7 @@ def test_published_unet_offers_17_sites_where_they_say_they_are() -> None:
         block = unet.get_submodule(site.name)
         assert isinstance(block, TemporalBlock)
         assert block.self_attention.to_query.in_features == site.width
-        assert block.self_attention.num_heads == site.num_heads
+        assert block.self_attention.attention.num_heads == site.num_heads
     assert [site.downsample for site in unet.sites if site.kind == "middle"] == [8]
     assert [(site.width, site.num_heads) for site in unet.sites if site.kind == "initial"] == [(512, 8)]
 

@@ -6,10 +6,11 @@ import dataclasses
 import pytest
 import torch
 
+from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.backbones.initialisation import zero_initialised
 from cami2v.camera_control.base import BlockSite, TokenGrid
 from cami2v.camera_control.cami2v import CamI2V, CamI2VAdapter
-from cami2v.camera_control.pyramid import Pyramid
+from cami2v.camera_control.pyramid import MaskPyramid
 from cami2v.camera_control.realcam_i2v import RealCamI2V
 from cami2v.draws import Draws
 from cami2v.geometry.cameras import scaled_relative_poses
@@ -62,11 +63,10 @@ def test_method_without_any_camera_signal() -> None:
         tiny_cami2v(pose_encoder=None, attention_levels=[])
 
 
-def test_masks_are_the_geometry_with_registers_in_front() -> None:
+def test_masks_are_the_geometry() -> None:
     cameras = tiny_cameras()
     condition = tiny_cami2v().encode(cameras, condition_frame=CONDITION_FRAME, draws=DRAWS)
-    mask = condition.masks.at(2)
-    assert mask[:, :, :4].all()
+    mask = condition.masks.at(2).dense()
     expected = epipolar_mask(
         scaled_relative_poses(cameras, CONDITION_FRAME, 1.0),
         cameras.intrinsics_pixels,
@@ -76,7 +76,7 @@ def test_masks_are_the_geometry_with_registers_in_front() -> None:
         DRAWS.normal("epipolar_perturbation", (FRAMES, FRAMES, 3)),
         EpipolarOptions(),
     )
-    assert torch.equal(mask[:, :, 4:], expected)
+    assert torch.equal(mask, expected)
     assert 0.05 < expected.float().mean() < 0.95
 
 
@@ -85,9 +85,9 @@ def test_keys_of_the_condition_frame_only() -> None:
     one_frame = tiny_cami2v(keys="condition_frame").encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
     cells = 16
     for clip, frame in enumerate(CONDITION_FRAME.tolist()):
-        first = 4 + frame * cells
-        expected = everything.masks.at(2)[clip][:, first : first + cells]
-        assert torch.equal(one_frame.masks.at(2)[clip][:, 4:], expected)
+        first = frame * cells
+        expected = everything.masks.at(2).dense()[clip][:, first : first + cells]
+        assert torch.equal(one_frame.masks.at(2).dense()[clip], expected)
 
 
 def test_perturbation_belongs_to_the_sample() -> None:
@@ -96,7 +96,7 @@ def test_perturbation_belongs_to_the_sample() -> None:
     def masks(cameras_batch: int, seeds: list[int]) -> torch.Tensor:
         draws = Draws(torch.tensor(seeds))
         frames = torch.zeros(cameras_batch, dtype=torch.int64)
-        return control.encode(tiny_cameras(cameras_batch), condition_frame=frames, draws=draws).masks.at(1)
+        return control.encode(tiny_cameras(cameras_batch), condition_frame=frames, draws=draws).masks.at(1).dense()
 
     assert torch.equal(masks(2, [7, 8])[:1], masks(1, [7]))
     assert not torch.equal(masks(1, [7]), masks(1, [9]))
@@ -129,7 +129,7 @@ def test_missing_pyramid_level_raises() -> None:
     control = tiny_cami2v()
     unet = tiny_unet(control.adapter_for)
     condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
-    condition = dataclasses.replace(condition, masks=Pyramid(levels={2: condition.masks.at(2)}))
+    condition = dataclasses.replace(condition, masks=MaskPyramid(levels={2: condition.masks.at(2)}))
     latents = tiny_latents()
     with pytest.raises(ValueError, match=r"no level for latent downsample 1, only \[2\]"):
         unet(latents, torch.tensor([1, 2]), tiny_conditioning(latents), condition)
@@ -147,8 +147,9 @@ def test_cameras_of_another_size_than_the_latents(pose_encoder: bool) -> None:
 
 def test_condition_moves_as_one_object() -> None:
     condition = tiny_cami2v().encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS).to("meta")
-    tensors = [condition.condition_frame, *condition.masks.levels.values(), *condition.features.levels.values()]
-    assert len(tensors) == 5
+    masks = [mask for mask in condition.masks.levels.values() if isinstance(mask, EpipolarBands)]
+    assert len(masks) == 2
+    tensors = [condition.condition_frame, *condition.features.levels.values(), *(mask.fundamental for mask in masks)]
     assert all(tensor.is_meta for tensor in tensors)
 
 

@@ -1,0 +1,1 @@
+"""Attention: one function (`core.attend`), described masks, and one file per backend."""

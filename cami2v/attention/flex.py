@@ -1,0 +1,156 @@
+"""Attention through FlexAttention: the band test inside the kernel, whole blocks of keys skipped.
+
+The block lists are built once per clip and level and shared by all layers, denoising steps and guidance branches.
+Compiled on CUDA. On the CPU it runs forward only, uncompiled, with all scores in memory: good for tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from cami2v.attention.epipolar_bands import EpipolarBands
+from cami2v.attention.masks import AttentionMask
+from cami2v.geometry.epipolar import EpipolarOptions
+
+BLOCK = 128
+"""Queries and keys of a block."""
+
+BLOCKS_AT_ONCE = 4
+"""Blocks of queries whose rows exist at once while the lists are built."""
+
+MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def attend(
+    query: Float[Tensor, "batch heads queries head_width"],
+    key: Float[Tensor, "batch heads keys head_width"],
+    value: Float[Tensor, "batch heads keys value_head_width"],
+    mask: AttentionMask | None,
+    always_visible: int,
+) -> Float[Tensor, "batch heads queries value_head_width"]:
+    """Attend without a mask or within epipolar bands; raises ValueError for a mask of another kind."""
+    blocks = None
+    if mask is not None:
+        if not isinstance(mask, EpipolarBands):
+            raise ValueError(f"attention=flex: got a {type(mask).__name__}; use attention=sdpa for masks written out")
+        blocks = block_mask(mask, always_visible)
+    if query.is_cuda:
+        return _compiled()(query, key, value, block_mask=blocks)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        attended: Any = flex_attention(query, key, value, block_mask=blocks)
+    return attended
+
+
+@torch.no_grad()
+def block_mask(bands: EpipolarBands, always_visible: int) -> BlockMask:
+    """Return the lists of blocks with and without a test for every key; built at the first call for these bands."""
+    name = f"flex/{always_visible}"
+    if name not in bands.prepared:
+        _, queries, keys = bands.shape
+        some, every = _occupancy(bands, always_visible)
+        partial_counts, partial_blocks = _lists(some & ~every)
+        full_counts, full_blocks = _lists(every)
+        bands.prepared[name] = BlockMask.from_kv_blocks(
+            partial_counts,
+            partial_blocks,
+            full_counts,
+            full_blocks,
+            BLOCK_SIZE=BLOCK,
+            mask_mod=mask_function(bands, always_visible),
+            seq_lengths=(queries, always_visible + keys),
+        )
+    return bands.prepared[name]
+
+
+def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
+    """Return the band test as FlexAttention calls it: (clip, head, query, key) -> may attend."""
+    grid, options = bands.grid, bands.options
+    columns, cells, half_width = grid.columns, grid.cells, grid.half_width
+    downsample, centre = grid.downsample, grid.downsample / 2 - 0.5
+    lines = bands.lines()
+    key_frames = torch.stack([bands.key_frames(clip) for clip in range(bands.shape[0])])
+    everything = _rows_that_see_everything(bands)
+
+    def visible(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        token = (key - always_visible).clamp_min(0)
+        slot, cell = token // cells, token % cells
+        x, y = (cell % columns) * downsample + centre, (cell // columns) * downsample + centre
+        a, b, c = (lines[clip, query, slot, number] for number in range(3))
+        sees = (a * x + (b * y + c)).abs() < half_width
+        if everything is not None:
+            sees = sees | everything[clip, query, slot]
+        same_frame = query // cells == key_frames[clip, slot]
+        if options.only_self_pixel_on_current_frame:
+            sees = torch.where(same_frame, query % cells == cell, sees)
+        if options.current_frame_as_register_token:
+            sees = sees | same_frame
+        return sees | (key < always_visible)
+
+    return visible
+
+
+def _rows_that_see_everything(bands: EpipolarBands) -> Bool[Tensor, "batch queries key_frames"] | None:
+    """Tell for which (query, key frame) the hybrid options open the whole frame; None without those options."""
+    options = bands.options
+    if not (options.hybrid or options.hybrid_v2):
+        return None
+    # A row of the first option is empty in one frame, of the second in all frames of the clip.
+    frame_wise = options.hybrid
+    plain = dataclasses.replace(
+        bands,
+        options=EpipolarOptions(),
+        condition_frame=bands.condition_frame if frame_wise else None,
+        prepared={},
+    )
+    key_frames = len(bands.key_frames(0))
+    found = []
+    for clip in range(bands.shape[0]):
+        for rows in torch.arange(bands.grid.tokens, device=bands.fundamental.device).split(BLOCK):
+            near = plain.rows(clip, rows)
+            if frame_wise:
+                found.append(~near.unflatten(1, (key_frames, -1)).any(dim=-1))
+            else:
+                found.append(~near.any(dim=-1, keepdim=True).expand(-1, key_frames))
+    return torch.cat(found).unflatten(0, (bands.shape[0], -1)).contiguous()
+
+
+def _occupancy(
+    bands: EpipolarBands, always_visible: int
+) -> tuple[Bool[Tensor, "batch query_blocks key_blocks"], Bool[Tensor, "batch query_blocks key_blocks"]]:
+    """Tell of every block whether any and whether all of its pairs may attend."""
+    some, every = [], []
+    for clip in range(bands.shape[0]):
+        queries = torch.arange(bands.grid.tokens, device=bands.fundamental.device)
+        for rows in queries.split(BLOCK * BLOCKS_AT_ONCE):
+            allowed = functional.pad(bands.rows(clip, rows), (always_visible, 0), value=True)
+            missing = (-allowed.shape[1] % BLOCK, -allowed.shape[0] % BLOCK)
+            padded = functional.pad(allowed, (0, missing[0], 0, missing[1]))
+            blocks = padded.unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK))
+            some.append(blocks.any(dim=3).any(dim=1))
+            every.append(blocks.all(dim=3).all(dim=1))
+    batch = bands.shape[0]
+    return torch.cat(some).unflatten(0, (batch, -1)), torch.cat(every).unflatten(0, (batch, -1))
+
+
+def _lists(occupied: Bool[Tensor, "batch query_blocks key_blocks"]) -> tuple[Tensor, Tensor]:
+    """Return for every block of queries how many blocks of keys it has, and their numbers first."""
+    counts = occupied.sum(dim=-1, dtype=torch.int32)
+    numbers = occupied.to(torch.int32).argsort(dim=-1, descending=True, stable=True).to(torch.int32)
+    return counts[:, None].contiguous(), numbers[:, None].contiguous()
+
+
+@functools.cache
+def _compiled() -> Any:
+    # Every level and batch size is a kernel of its own, each with and without gradients: more than the usual 8.
+    return torch.compile(flex_attention, dynamic=False, recompile_limit=64)  # type: ignore[call-overload]  # not in stubs

@@ -1,0 +1,216 @@
+"""Described bands against the same mask written out: outputs, gradients, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cami2v.attention import flex, sdpa
+from cami2v.attention.core import attend
+from cami2v.attention.epipolar_bands import EpipolarBands
+from cami2v.attention.masks import AttentionMask, DenseMask
+from cami2v.geometry.epipolar import EpipolarOptions
+from tests.cami2v.attention.bands_cases import OPTIONS, POSES, bands, tokens
+
+
+def run(mask: AttentionMask, inputs: tuple[Tensor, ...], registers: int) -> tuple[Tensor, ...]:
+    """Return the output and the gradients of query, key and value."""
+    query, key, value = (x.clone().requires_grad_() for x in inputs)
+    output = attend(query, key, value, num_heads=2, mask=mask, always_visible=registers)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).to(output.dtype)
+    return (output.detach(), *torch.autograd.grad((output * weight).sum(), (query, key, value)))
+
+
+def written_out(described: EpipolarBands) -> DenseMask:
+    return DenseMask(allowed=described.dense())
+
+
+def assert_equal(described: EpipolarBands, registers: int) -> None:
+    inputs = tokens(described, registers=registers)
+    expected = run(written_out(described), inputs, registers)
+    for ours, theirs in zip(run(described, inputs, registers), expected, strict=True):
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.fixture(params=["one tile", "tiles of 2x2", "tiles of tokens, all keys"])
+def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Take clips whole, in tiles as large clips on the CPU, or as other devices take them."""
+    monkeypatch.setattr(sdpa, "TILE_SIDE", 2)
+    monkeypatch.setattr(sdpa, "TILE_ELEMENTS", 7 * 60)
+    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0 if request.param == "tiles of 2x2" else 2**20)
+    if request.param == "tiles of tokens, all keys":
+        monkeypatch.setattr(sdpa, "PRUNING_DEVICE", "none")
+    return request.param
+
+
+@pytest.mark.parametrize("poses", POSES)
+@pytest.mark.parametrize("registers", [0, 3])
+@pytest.mark.parametrize("condition_frame", [False, True])
+def test_bands_equal_the_dense_mask(tiling: str, poses: str, registers: int, condition_frame: bool) -> None:
+    for options in OPTIONS:
+        assert_equal(bands(poses, options=options, condition_frame=condition_frame), registers)
+
+
+@given(seed=st.integers(0, 2**20), perturbed=st.booleans(), rows=st.integers(1, 6), columns=st.integers(1, 7))
+@settings(max_examples=40, deadline=None)
+def test_bands_equal_the_dense_mask_for_random_poses(seed: int, perturbed: bool, rows: int, columns: int) -> None:
+    options = OPTIONS[seed % len(OPTIONS)]
+    described = bands("random", options=options, perturbed=perturbed, rows=rows, columns=columns, seed=seed)
+    assert_equal(described, registers=seed % 3)
+
+
+def test_the_cases_are_what_their_names_say() -> None:
+    assert not bands("standing still").dense().any()
+    assert not bands("pure rotation").dense().any()
+    assert bands("pure rotation", perturbed=True).dense().any()
+    random = bands("random", rows=8, columns=8).dense()
+    assert 0.05 < random.double().mean() < 0.6
+    empty_rows = bands("forward", condition_frame=True).dense()
+    assert not empty_rows.any(dim=-1).all()
+    assert empty_rows.any()
+
+
+def test_a_row_without_keys_gives_zero_and_no_gradient() -> None:
+    described = bands("forward", condition_frame=True)
+    inputs = tokens(described, registers=0)
+    output, query_gradient, _, _ = run(described, inputs, 0)
+    empty = ~described.dense().any(dim=-1)
+    assert empty.any()
+    assert (output[empty] == 0).all()
+    assert (query_gradient[empty] == 0).all()
+    assert (output[~empty] != 0).all()
+
+
+def test_gradcheck() -> None:
+    described = bands("random", batch=1, rows=2, columns=2)
+    query, key, value = (x.requires_grad_() for x in tokens(described, registers=1, width=4))
+
+    def run_bands(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return attend(query, key, value, num_heads=2, mask=described, always_visible=1)
+
+    assert torch.autograd.gradcheck(run_bands, (query, key, value))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, autocast: bool) -> None:
+    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
+    monkeypatch.setattr(sdpa, "TILE_SIDE", 2)
+    described = bands("random", rows=6, columns=6)
+    exact = tokens(described, registers=2)
+    expected = run(described, exact, 2)
+    inputs = tuple(x.to(torch.float32 if autocast else dtype) for x in exact)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        actual = run(described, inputs, 2)
+    assert actual[0].dtype == dtype
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert (ours.double() - theirs).norm() < 0.01 * theirs.norm()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.elements = max(self.elements, leaf.untyped_storage().nbytes() // leaf.element_size())
+        return result
+
+
+def test_no_tensor_grows_with_the_square_of_the_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
+    sizes = {}
+    for side in (8, 16):
+        described = bands("random", batch=1, rows=side, columns=side)
+        inputs = tokens(described, registers=4)
+        for name, mask in (("bands", described), ("dense", written_out(described))):
+            with LargestTensor() as largest:
+                run(mask, inputs, 4)
+            sizes[name, side] = largest.elements
+    assert sizes["dense", 16] > 14 * sizes["dense", 8]
+    assert sizes["bands", 16] <= 4 * sizes["bands", 8]
+
+
+@pytest.mark.parametrize("poses", POSES)
+@pytest.mark.parametrize("registers", [0, 3])
+@pytest.mark.parametrize("condition_frame", [False, True])
+def test_flex_equals_the_dense_mask(poses: str, registers: int, condition_frame: bool) -> None:
+    for options in OPTIONS:
+        described = bands(poses, options=options, condition_frame=condition_frame, rows=7, columns=9)
+        query, key, value = tokens(described, registers=registers)
+        arguments = {"num_heads": 2, "always_visible": registers}
+        expected = attend(query, key, value, mask=written_out(described), **arguments)
+        actual = attend(query, key, value, mask=described, backend="flex", **arguments)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+
+
+def test_flex_leaves_out_blocks_without_a_visible_pair() -> None:
+    described = bands("forward", rows=16, columns=8)
+    blocks = flex.block_mask(described, 0)
+    allowed = described.dense().unflatten(2, (3, 128)).unflatten(1, (3, 128))
+    assert torch.equal(blocks.to_dense()[:, 0].bool(), allowed.any(dim=4).any(dim=2))
+    assert blocks.to_dense().sum() == 2 * 6  # without the perturbation no frame sees itself
+
+
+def test_block_lists_are_built_once_and_do_not_travel() -> None:
+    described = bands("random")
+    blocks = flex.block_mask(described, 2)
+    assert flex.block_mask(described, 2) is blocks
+    assert flex.block_mask(described, 0) is not blocks
+    assert described.to("cpu").prepared == {}
+
+
+def test_bands_under_flex_share_their_blocks_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = bands("random")
+    query, key, value = tokens(described, registers=0)
+    built = []
+    monkeypatch.setattr(flex, "mask_function", lambda *args, old=flex.mask_function: built.append(1) or old(*args))
+    for _ in range(3):
+        attend(query, key, value, num_heads=2, mask=described, backend="flex")
+    assert built == [1]
+
+
+def test_activation_checkpointing_and_no_grad_give_the_same() -> None:
+    described = bands("random")
+    inputs = tokens(described, registers=2)
+    expected = run(described, inputs, 2)
+    query, key, value = (x.clone().requires_grad_() for x in inputs)
+
+    def layer(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return attend(query, key, value, num_heads=2, mask=described, always_visible=2)
+
+    output = torch.utils.checkpoint.checkpoint(layer, query, key, value, use_reentrant=False)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).double()
+    gradients = torch.autograd.grad((output * weight).sum(), (query, key, value))
+    for ours, theirs in zip((output, *gradients), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    with torch.no_grad():
+        assert torch.equal(layer(query, key, value), expected[0])
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    described = bands("random")
+    query, key, value = tokens(described, registers=0)
+    with pytest.raises(ValueError, match="same clips and size"):
+        attend(query, key, value, num_heads=2, mask=described, always_visible=1)
+
+
+def test_hybrid_v2_judges_all_frames_where_the_keys_are_one() -> None:
+    options = EpipolarOptions(hybrid_v2=True)
+    described = bands("forward", options=options, condition_frame=True)
+    everything = dataclasses.replace(described, condition_frame=None, prepared={}).dense().unflatten(2, (3, 20))
+    expected = torch.stack([clip[:, frame] for clip, frame in zip(everything, [1, 2], strict=True)])
+    assert torch.equal(described.dense(), expected)
+    assert torch.equal(torch.stack([described.rows(clip, torch.arange(60)) for clip in range(2)]), expected)
