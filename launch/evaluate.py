@@ -13,13 +13,16 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from cami2v.batch import ClipBatch
+from cami2v.camera_control.interventions import Trajectory
+from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
 from cami2v.checkpoints.load import find_weights
+from cami2v.evaluation.camera_effect import Record, measured, not_measured
 from cami2v.evaluation.folder import EvaluationFolder, sha256
 from cami2v.evaluation.generate import Animate, write_generated, write_ground_truth
-from cami2v.evaluation.interventions import Trajectory
 from cami2v.evaluation.measure import measure, open_jobs
 from cami2v.evaluation.pose_estimation.base import PoseEstimator
 from cami2v.evaluation.report import report
+from cami2v.model import VideoDiffusion
 from data_pipeline.loader import ClipLoader
 from launch.compose import entry, instantiate_part, plain, settings
 
@@ -59,10 +62,15 @@ class EvaluationSettings:
 class Run:
     """What a checkpoint contributes."""
 
+    model: VideoDiffusion
     animate: Animate
     data: dict[str, Any]
     identity: dict[str, Any]
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
 
 
 def run(config: DictConfig) -> None:
@@ -93,6 +101,7 @@ def _generate(
     defaults = checkpoint.data if checkpoint else plain(config.without_checkpoint, "without_checkpoint")
     data = {**defaults, **{key: value for key, value in data.items() if value is not None}}
     loader: ClipLoader = instantiate_part(data, "data")
+    effect = _camera_effect(config, checkpoint, loader) if checkpoint else None
     if state.is_main_process:
         folder.claim(
             {
@@ -105,6 +114,8 @@ def _generate(
                 "checkpoint": checkpoint.identity if checkpoint else None,
             }
         )
+        if effect is not None:
+            folder.record_camera_effect(effect)
     state.wait_for_everyone()
     batches = _batches(loader, config.seed, evaluation.clips, state)
     write_ground_truth(folder, batches("true videos"), crf=evaluation.crf)
@@ -114,6 +125,25 @@ def _generate(
         moved = (batch.to(checkpoint.device) for batch in batches("generated videos"))
         write_generated(folder, moved, checkpoint.animate, trajectories=evaluation.trajectories, crf=evaluation.crf)
     state.wait_for_everyone()
+
+
+def _camera_effect(config: DictConfig, checkpoint: Run, loader: ClipLoader) -> Record:
+    """Look whether the trajectory changes what the model predicts for the first clip; raise ValueError if nothing.
+
+    Every process does, before anything is written: then all of them stop.
+    """
+    guards = settings(config.guards, GuardSettings, "guards")
+    count = min(2, loader.num_samples)
+    clips = loader.fixed(count=count, rank=0, world_size=1, seed=config.seed)
+    first, *rest = [clip.to(checkpoint.device) for clip in clips]
+    reason = reason_to_skip(checkpoint.model, first, guards)
+    others = rest[0].cameras if rest else None
+    effect = check_camera(
+        checkpoint.model, first, others=others, guards=guards, source=f"checkpoint={config.checkpoint}"
+    )
+    if effect is None:
+        return not_measured(str(reason))
+    return measured(effect, clip_id=first.clip_ids[0], shuffled_with=rest[0].clip_ids[0] if rest else None)
 
 
 def _batches(
@@ -151,6 +181,7 @@ def _load(config: DictConfig) -> Run:
 
     weights = find_weights(source)
     return Run(
+        model=model,
         animate=animate,
         data=_held_out_data(run_config),
         identity={
@@ -159,7 +190,6 @@ def _load(config: DictConfig) -> Run:
             "sha256": sha256(weights),
             "sampler": plain(sampler_node, "sampler"),
         },
-        device=next(model.parameters()).device,
     )
 
 

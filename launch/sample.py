@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
+from cami2v.camera_control.liveness import GuardSettings, check_camera
 from cami2v.geometry.cameras import relative_poses
 from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, image_clip, read_image
@@ -41,6 +42,7 @@ class SampleSettings:
     guidance_scale: float | None
     seed: int
     output: Path
+    guards: GuardSettings
 
     def __post_init__(self) -> None:
         """Raise ValueError for values out of range."""
@@ -59,7 +61,8 @@ def run(config: DictConfig) -> None:
 def sample(chosen: SampleSettings) -> Path:
     """Animate an image and write video, side-by-side video and trajectory plot; return the video's path.
 
-    Raises ValueError for an unreadable image, an unknown trajectory, or a folder that holds no run.
+    Raises ValueError for an unreadable image, an unknown trajectory, a folder that holds no run, or a camera that
+    changes nothing.
     """
     image = read_image(chosen.image)
     choose_trajectory(chosen.trajectory, frames=2, extent=chosen.extent)
@@ -75,8 +78,9 @@ def sample(chosen: SampleSettings) -> Path:
         field_of_view_degrees=chosen.field_of_view_degrees, frames_per_second=chosen.frames_per_second,
         seed=chosen.seed, portrait=chosen.portrait, compatibility=chosen.compatibility,
     )  # fmt: skip
-    device = next(model.parameters()).device
-    video = to_frames(model.generate(batch.to(device), sampler)[0])
+    moved = batch.to(next(model.parameters()).device)
+    check_camera(model, moved, guards=chosen.guards, source=f"checkpoint={chosen.checkpoint}")
+    video = to_frames(model.generate(moved, sampler)[0])
     first = batch.seeds.new_zeros(1)
     path = {"asked for": relative_poses(trajectory.world_to_camera[None], first)[0]}
     name = f"{chosen.image.stem}-{Path(chosen.trajectory).stem}-seed{chosen.seed}"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from cami2v.batch import ClipBatch
+from cami2v.camera_control.liveness import GuardSettings, reason_to_skip
 from cami2v.checkpoints.fingerprint import fingerprint
 from cami2v.checkpoints.load import find_weights, load_weights
 from cami2v.checkpoints.resume import check_resumable, read_record
@@ -21,7 +23,12 @@ from cami2v.model import VideoDiffusion
 from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
-from cami2v.training.callbacks.guards import DeadGradientGuard, NonFiniteGuard, TrainingStoppedError
+from cami2v.training.callbacks.guards import (
+    CameraAliveGuard,
+    DeadGradientGuard,
+    NonFiniteGuard,
+    TrainingStoppedError,
+)
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.callbacks.validate import Validate
 from cami2v.training.engine import EngineSettings
@@ -45,6 +52,7 @@ class Plan:
     engine: EngineSettings
     optimizer: OptimizerSettings
     logging: LoggingSettings
+    guards: GuardSettings
     processes: int
     folder: RunFolder
     resume_from: Path | None
@@ -77,6 +85,7 @@ def prepare(config: DictConfig) -> Plan:
     engine = settings(config.engine, EngineSettings, "engine")
     optimizer = settings(config.optimizer, OptimizerSettings, "optimizer")
     logs = settings(config.logging, LoggingSettings, "logging")
+    guards = settings(config.guards, GuardSettings, "guards")
     engine.check_machine()
     environment.check_environment(
         engine.kind,
@@ -100,8 +109,8 @@ def prepare(config: DictConfig) -> Plan:
         }
         check_resumable(read_record(resume_from), resume_from, expected)
     return Plan(
-        trainer=trainer, engine=engine, optimizer=optimizer, logging=logs, processes=processes, folder=folder,
-        resume_from=resume_from, init_from=_init_from(config, resume_from), loader=loader,
+        trainer=trainer, engine=engine, optimizer=optimizer, logging=logs, guards=guards, processes=processes,
+        folder=folder, resume_from=resume_from, init_from=_init_from(config, resume_from), loader=loader,
         validation=_validation_loader(config, trainer),
     )  # fmt: skip
 
@@ -118,7 +127,7 @@ def train(config: DictConfig, plan: Plan) -> None:
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
-        callbacks=_callbacks(config, plan),
+        callbacks=_callbacks(config, plan, model),
     )  # fmt: skip
     if trainer.engine.is_main:
         _announce(config, plan, trainer.engine.trained_parameters)
@@ -139,22 +148,50 @@ def _check_scale(config: DictConfig, loader: ClipLoader) -> None:
         )
 
 
-def _callbacks(config: DictConfig, plan: Plan) -> list[Callback]:
+def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Callback]:
     """Return the callbacks in order: nothing is logged or saved of a step that a guard refuses."""
     log = MetricsLog(every_steps=plan.trainer.log_every_steps, settings=plan.logging, config=plain(config))
+    clips = _validation_clips(config, plan)
     callbacks: list[Callback] = [
         NonFiniteGuard(),
         DeadGradientGuard(),
+        *_camera_guard(config, plan, model, clips, log),
         log,
         SaveCheckpoints(every_steps=plan.trainer.checkpoint_every_steps, keep_last=plan.trainer.keep_last_checkpoints),
     ]
-    if plan.validation is not None:
-        count = min(plan.trainer.validation_clips, plan.validation.num_samples)
-        clips = plan.validation.fixed(count=count, rank=0, world_size=1, seed=config.seed)
+    if clips:
         sampler = instantiate_part(config.sampler, "sampler")
         every = plan.trainer.validate_every_steps
-        callbacks.append(Validate(clips=list(clips), sampler=sampler, every_steps=every, log=log))
+        callbacks.append(Validate(clips=clips, sampler=sampler, every_steps=every, log=log))
     return callbacks
+
+
+def _camera_guard(
+    config: DictConfig, plan: Plan, model: VideoDiffusion, clips: list[ClipBatch], log: MetricsLog
+) -> list[Callback]:
+    """Return the guard of the camera's effect, or nothing where it is off or there is no camera to look for."""
+    count = min(2, plan.loader.num_samples)
+    clips = clips or list(plan.loader.fixed(count=count, rank=0, world_size=1, seed=config.seed))
+    reason = reason_to_skip(model, clips[0], plan.guards)
+    if reason is not None:
+        logger.info("the camera is not checked: %s", reason)
+        return []
+    return [
+        CameraAliveGuard(
+            clips=clips,
+            guards=plan.guards,
+            validate_every_steps=plan.trainer.validate_every_steps,
+            checkpoint_every_steps=plan.trainer.checkpoint_every_steps,
+            log=log,
+        )
+    ]
+
+
+def _validation_clips(config: DictConfig, plan: Plan) -> list[ClipBatch]:
+    if plan.validation is None:
+        return []
+    count = min(plan.trainer.validation_clips, plan.validation.num_samples)
+    return list(plan.validation.fixed(count=count, rank=0, world_size=1, seed=config.seed))
 
 
 def _validation_loader(config: DictConfig, trainer: TrainerSettings) -> ClipLoader | None:

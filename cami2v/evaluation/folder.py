@@ -1,6 +1,7 @@
 """What an evaluation leaves on disk, so that each stage runs alone and restarts where it stopped.
 
 <folder>/evaluation.json                   what is evaluated; a folder never mixes two evaluations
+         camera_effect.json                how much the model's prediction depends on the trajectory
          cameras/<clip>.npz                the requested cameras: the list of clips to account for
          videos/<video set>/<clip>.mp4     ground_truth, generated, generated_stationary, generated_shuffled
          measurements/<video set>/<clip>.json
@@ -26,6 +27,7 @@ GROUND_TRUTH = "ground_truth"
 GENERATED = "generated"
 STATIONARY = "generated_stationary"
 SHUFFLED = "generated_shuffled"
+CAMERA_EFFECT = "camera_effect.json"
 FRAMES_ONLY = frozenset({STATIONARY, SHUFFLED})
 """Sets whose frames are compared but whose paths are not estimated: they answer whether the camera matters."""
 
@@ -117,6 +119,15 @@ class EvaluationFolder:
                     f"{self.root}: holds an evaluation with {key}={stored.get(key)!r}, this one has "
                     f"{identity.get(key)!r}; choose another output folder, or delete this one"
                 )
+
+    def camera_effect(self) -> dict[str, Any] | None:
+        """Return what was recorded of the model's camera; None where no model was evaluated."""
+        path = self.root / CAMERA_EFFECT
+        return read_json(path) if path.exists() else None
+
+    def record_camera_effect(self, record: Mapping[str, Any]) -> None:
+        """Store how much the model's prediction depends on the trajectory."""
+        write_json(self.root / CAMERA_EFFECT, dict(record))
 
     def identity(self) -> dict[str, Any]:
         """Return what `claim` recorded; empty for a folder of videos made elsewhere."""

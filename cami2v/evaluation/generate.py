@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cami2v.batch import Cameras, ClipBatch
+from cami2v.camera_control.interventions import Trajectory, camera_interventions
 from cami2v.evaluation.folder import (
     GENERATED,
     GROUND_TRUTH,
@@ -16,7 +17,6 @@ from cami2v.evaluation.folder import (
     EvaluationFolder,
     RequestedCameras,
 )
-from cami2v.evaluation.interventions import Trajectory, camera_interventions
 from cami2v.inference.clip_video import to_frames
 from cami2v.video import write_mp4
 

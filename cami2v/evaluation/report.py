@@ -63,6 +63,7 @@ def report(folder: EvaluationFolder) -> str:
     everything = [row for rows in measurements.values() for row in rows]
     results = {
         "evaluation": folder.identity(),
+        "camera_effect": folder.camera_effect(),
         "estimator": _estimator(everything),
         "versions": versions(),
         "summary": {video_set: asdict(summary) for video_set, summary in summaries.items()},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cami2v.evaluation.camera_effect import paragraph
+
 _PUBLISHED = {"RotErr_sum_rad": "RotErr", "TransErr_sum": "TransErr", "CamMC_sum": "CamMC"}
 _PER_FRAME = {"RotErr_mean_deg": "RotErr", "TransErr_mean": "TransErr", "CamMC_mean": "CamMC"}
 
@@ -14,7 +16,7 @@ def markdown_report(results: Mapping[str, Any]) -> str:
     summary = results["summary"]
     estimated = {name: row for name, row in summary.items() if row["figures"]}
     compared = {name: row for name, row in summary.items() if row["compared_clips"]}
-    parts = ["# Evaluation", _facts(results)]
+    parts = ["# Evaluation", paragraph(results["camera_effect"]), _facts(results)]
     if estimated:
         parts += [
             "## Camera errors, published convention",

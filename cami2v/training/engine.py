@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,9 @@ from cami2v.batch import ClipBatch, StepOutput
 from cami2v.training import environment
 from cami2v.training.environment import EngineKind
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
+
+Look = Callable[[Any, ClipBatch], Tensor]
+"""Computes a tensor from the model (unwrapped) and a batch."""
 
 
 class Precision(StrEnum):
@@ -77,14 +81,14 @@ class TrainingStep(nn.Module):
         self.model = model
         self.autocast_dtype = autocast_dtype
 
-    def forward(self, batch: ClipBatch, sampler: Any = None) -> tuple[Tensor, ...]:
-        """Return loss, loss per sample and timesteps; with a sampler, the generated video instead.
+    def forward(self, batch: ClipBatch, look: Look | None = None) -> tuple[Tensor, ...]:
+        """Return loss, loss per sample and timesteps; with `look`, what it makes of model and batch instead.
 
         Sampling goes through here as well: DeepSpeed gathers what ZeRO-3 has spread only inside a forward call.
         """
         with autocast(self.autocast_dtype, batch.video.device):
-            if sampler is not None:
-                return (self.model.generate(batch, sampler),)  # type: ignore[operator]  # nn.Module hides methods
+            if look is not None:
+                return (look(self.model, batch),)
             # Not self.model(batch): ZeRO-3's module hooks cannot take a slotted dataclass as a module's output. They
             # gather the parameters a module owns itself; the model owns none outside its parts.
             output: StepOutput = self.model.forward(batch)
@@ -206,10 +210,14 @@ class Engine:
 
     def generate(self, batch: ClipBatch, sampler: Any) -> Float[Tensor, "batch 3 frames height width"]:
         """Sample videos in evaluation mode (collective: under ZeRO-3 every process holds a share of the weights)."""
+        return self.inspect(batch, lambda model, clips: model.generate(clips, sampler)).float()
+
+    def inspect(self, batch: ClipBatch, look: Look) -> Tensor:
+        """Return what `look` makes of model and batch, in evaluation mode, on the CPU (collective, as `generate`)."""
         self._module.eval()
         with torch.no_grad():
-            (video,) = self._module(batch.to(self.device), sampler)
-        return video.float().cpu()
+            (seen,) = self._module(batch.to(self.device), look)
+        return seen.cpu()
 
     def gather_rows(self, row: Float64[Tensor, " columns"]) -> Float64[Tensor, "processes columns"]:
         """Stack one row per process, on the CPU (collective)."""
