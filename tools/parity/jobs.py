@@ -63,7 +63,11 @@ def _manifests(folder: Path) -> list[Job]:
     from tools.parity.manifests import find_manifests, run
 
     return [
-        Job(name=f"manifests/{manifest.name}", family="manifest", run=partial(run, manifest))
+        Job(
+            name=f"manifests/{manifest.name}",
+            family="manifest",
+            run=partial(run, manifest) if manifest.overrides else None,
+        )
         for manifest in find_manifests(folder)
     ]
 
