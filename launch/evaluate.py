@@ -169,7 +169,7 @@ def _load(config: DictConfig) -> Run:
     from launch.build import load_run
 
     source = Path(config.checkpoint).expanduser()
-    model, sampler, run_config = load_run(source)
+    model, sampler, run_config = load_run(source, attention=config.attention)
     sampler_node = run_config.sampler
     if config.get("sampler") is not None:
         sampler_node = config.sampler

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
+from cami2v.attention.choice import AttentionChoice
 from cami2v.camera_control.liveness import GuardSettings, check_camera
 from cami2v.geometry.cameras import relative_poses
 from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
@@ -38,6 +39,7 @@ class SampleSettings:
     compatibility: Compatibility
     frame_stride: int
     frames_per_second: float
+    attention: AttentionChoice | None
     steps: int | None
     guidance_scale: float | None
     seed: int
@@ -66,7 +68,7 @@ def sample(chosen: SampleSettings) -> Path:
     """
     image = read_image(chosen.image)
     choose_trajectory(chosen.trajectory, frames=2, extent=chosen.extent)
-    model, sampler, trained = load_run(chosen.checkpoint)
+    model, sampler, trained = load_run(chosen.checkpoint, attention=chosen.attention)
     if chosen.steps is not None:
         sampler.steps = chosen.steps
     if chosen.guidance_scale is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from cami2v.attention.choice import check_training
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, reason_to_skip
 from cami2v.checkpoints.fingerprint import fingerprint
@@ -36,7 +37,7 @@ from cami2v.training.optimizer import OptimizerSettings
 from cami2v.training.run_folder import RunFolder, replace_text, resolve_resume
 from cami2v.training.trainer import Trainer, TrainerSettings
 from data_pipeline.loader import ClipLoader
-from launch.build import build_model
+from launch.build import attention_choice, build_model
 from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
 from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
 from launch.signature import TARGET, locate
@@ -95,6 +96,7 @@ def prepare(config: DictConfig) -> Plan:
         processes=processes,
     )
     check_parts(config)
+    check_training(attention_choice(config))
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
     loader = instantiate_part(config.data, "data")
     loader.validate(processes)

@@ -51,6 +51,13 @@ def training_obstacle(backend: Backend) -> str | None:
     return machine_obstacle(backend)
 
 
+def check_training(choice: AttentionChoice) -> None:
+    """Raise ValueError for a choice that cannot train on this machine."""
+    obstacle = None if choice == "auto" else training_obstacle(choice)
+    if obstacle is not None:
+        raise refusal(choice, obstacle)
+
+
 def refusal(choice: AttentionChoice, reason: str) -> ValueError:
     """Make the error for a backend that cannot be had."""
     return ValueError(f"attention={choice}: {reason}; allowed: {', '.join(CHOICES)} (auto takes what works)")

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Bool, Float
@@ -82,6 +82,7 @@ def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
     key_frames = torch.stack([bands.key_frames(clip) for clip in range(bands.shape[0])])
     everything = _rows_that_see_everything(bands)
 
+    @no_type_check  # the kernel is compiled from this function: no run-time checks around it, in tests either
     def visible(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         token = (key - always_visible).clamp_min(0)
         slot, cell = token // cells, token % cells

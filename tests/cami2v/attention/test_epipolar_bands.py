@@ -18,7 +18,7 @@ from cami2v.attention.core import attend
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask, DenseMask
 from cami2v.geometry.epipolar import EpipolarOptions
-from tests.cami2v.attention.bands_cases import OPTIONS, POSES, bands, tokens
+from tests.cami2v.attention.bands_cases import EVERY_OPTIONS, OPTIONS, POSES, bands, tokens
 
 
 def run(mask: AttentionMask, inputs: tuple[Tensor, ...], registers: int) -> tuple[Tensor, ...]:
@@ -45,7 +45,7 @@ def assert_equal(described: EpipolarBands, registers: int) -> None:
 def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Take clips whole, in tiles as large clips on the CPU, or as other devices take them."""
     monkeypatch.setattr(sdpa, "TILE_SIDE", 2)
-    monkeypatch.setattr(sdpa, "TILE_ELEMENTS", 7 * 60)
+    monkeypatch.setattr(sdpa, "TILE_ELEMENTS", 7 * 27)
     monkeypatch.setattr(sdpa, "SMALL_CLIP", 0 if request.param == "tiles of 2x2" else 2**20)
     if request.param == "tiles of tokens, all keys":
         monkeypatch.setattr(sdpa, "PRUNING_DEVICE", "none")
@@ -53,17 +53,17 @@ def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.mark.parametrize("poses", POSES)
-@pytest.mark.parametrize("registers", [0, 3])
-@pytest.mark.parametrize("condition_frame", [False, True])
+@pytest.mark.parametrize(("registers", "condition_frame"), [(3, False), (0, False), (0, True)])
 def test_bands_equal_the_dense_mask(tiling: str, poses: str, registers: int, condition_frame: bool) -> None:
     for options in OPTIONS:
-        assert_equal(bands(poses, options=options, condition_frame=condition_frame), registers)
+        described = bands(poses, options=options, condition_frame=condition_frame, rows=3, columns=3)
+        assert_equal(described, registers)
 
 
 @given(seed=st.integers(0, 2**20), perturbed=st.booleans(), rows=st.integers(1, 6), columns=st.integers(1, 7))
 @settings(max_examples=40, deadline=None)
 def test_bands_equal_the_dense_mask_for_random_poses(seed: int, perturbed: bool, rows: int, columns: int) -> None:
-    options = OPTIONS[seed % len(OPTIONS)]
+    options = EVERY_OPTIONS[seed % len(EVERY_OPTIONS)]
     described = bands("random", options=options, perturbed=perturbed, rows=rows, columns=columns, seed=seed)
     assert_equal(described, registers=seed % 3)
 
@@ -143,9 +143,8 @@ def test_no_tensor_grows_with_the_square_of_the_tokens(monkeypatch: pytest.Monke
     assert sizes["bands", 16] <= 4 * sizes["bands", 8]
 
 
-@pytest.mark.parametrize("poses", POSES)
-@pytest.mark.parametrize("registers", [0, 3])
-@pytest.mark.parametrize("condition_frame", [False, True])
+@pytest.mark.parametrize("poses", ["random", "standing still"])
+@pytest.mark.parametrize(("registers", "condition_frame"), [(3, False), (0, True)])
 def test_flex_equals_the_dense_mask(poses: str, registers: int, condition_frame: bool) -> None:
     for options in OPTIONS:
         described = bands(poses, options=options, condition_frame=condition_frame, rows=7, columns=9)
