@@ -77,14 +77,13 @@ class Checks:
             self.at_most(f"{name} (maximum)", difference.abs().max().item() if difference.numel() else 0.0, maximum)
 
     def elementwise(self, name: str, ours: Tensor, theirs: Tensor, *, relative: float, absolute: float = 0.0) -> None:
-        """Compare values one by one: the largest difference in units of `|theirs|`, `absolute` forgiven first."""
+        """Compare values one by one: |ours - theirs| <= relative * |theirs| + absolute, as a relative error."""
         if ours.shape != theirs.shape:
             self.at_most(f"{name}: shape {tuple(ours.shape)}, not {tuple(theirs.shape)}", math.inf, 0.0)
             return
         ours, theirs = ours.double(), theirs.double()
         same = (ours == theirs) | (ours.isnan() & theirs.isnan())
-        excess = torch.where(same, 0.0, ((ours - theirs).abs() - absolute).clamp_min(0))
-        ratio = torch.where(excess == 0, 0.0, excess / theirs.abs())
+        ratio = torch.where(same, 0.0, (ours - theirs).abs() / (theirs.abs() + absolute / relative))
         self.at_most(f"{name} (elementwise)", ratio.max().item() if ratio.numel() else 0.0, relative)
 
     def equal(self, name: str, ours: object, theirs: object) -> None:
