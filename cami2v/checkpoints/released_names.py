@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -74,7 +74,8 @@ def released_names(ours: Iterable[str]) -> dict[str, str]:
 
 def to_our_shape(our_name: str, tensor: Tensor) -> Tensor:
     """Drop the kernel axes where the release has a 1x1 convolution and we have a linear layer."""
-    return tensor[:, :, 0, 0] if _LINEAR_HERE.fullmatch(our_name) else tensor
+    pointwise = tensor.shape[2:] == (1, 1) and _LINEAR_HERE.fullmatch(our_name)
+    return tensor[:, :, 0, 0] if pointwise else tensor
 
 
 def to_released_shape(our_name: str, tensor: Tensor) -> Tensor:
@@ -82,7 +83,14 @@ def to_released_shape(our_name: str, tensor: Tensor) -> Tensor:
     return tensor[:, :, None, None] if _LINEAR_HERE.fullmatch(our_name) else tensor
 
 
+def has_dynamic_rescale(released: Collection[str]) -> bool | None:
+    """Tell from its tables whether a checkpoint's schedule rescales latents; None where it holds no tables."""
+    return _RESCALE_TABLE in released if any(name in released for name in _SCHEDULE) else None
+
+
 _LINEAR_HERE = re.compile(r"first_stage\.autoencoder\..*\.attentions\.0\.(to_q|to_k|to_v|to_out\.0)\.weight")
+
+_RESCALE_TABLE = "scale_arr"
 
 _SCHEDULE = [
     "betas",
@@ -97,7 +105,7 @@ _SCHEDULE = [
     "posterior_log_variance_clipped",
     "posterior_mean_coef1",
     "posterior_mean_coef2",
-    "scale_arr",
+    _RESCALE_TABLE,
 ]
 
 _UNUSED: tuple[tuple[str, str], ...] = (
