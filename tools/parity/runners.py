@@ -18,8 +18,11 @@ RUNNERS: dict[str, str] = {
     "epimask__options": "epipolar_masks:options",
     "evalmetric": "camera_errors:camera_metrics",
     "fundamental": "geometry:fundamental",
+    "fvd__frechet": "fvd:frechet",
+    "fvd__i3d": "fvd:i3d",
     "loss__p_losses": "losses:p_losses",
     "loss__uncond_drop": "losses:condition_drop",
+    "merge_summary": "evaluation:merge_and_summary",
     "plucker": "geometry:pluecker",
     "relpose": "geometry:relative",
     "sched__betas": "schedules:betas",
@@ -30,6 +33,7 @@ RUNNERS: dict[str, str] = {
     "sched__dynamic_rescale": "schedules:dynamic_rescale",
     "traj__get_image": "trajectories:demo_paths",
     "traj__lerp_bezier": "trajectories:interpolation",
+    "traj__thresholded_conv": "evaluation:thresholded_convolution",
 }
 """Cases of a folder itself: the start of the case's name -> `module:function` in tools.parity, a `run(Case) -> Checks`.
 The longest row that fits wins."""
@@ -38,6 +42,7 @@ MODEL_RUNNERS: dict[str, str] = {
     "autoencoder_kl": "encoders:autoencoder",
     "cameractrl": "networks:unet",
     "cami2v": "networks:unet",
+    "depth_anything_v2": "depth:depth",
     "end_to_end": "end_to_end:whole_model",
     "epipolar_mask": "network_masks:masks",
     "motionctrl": "networks:unet",
