@@ -1,20 +1,15 @@
-"""From a config to the objects it describes: the model, and a finished run's model and sampler."""
+"""From a config to the model it describes."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
 from cami2v.attention.choice import AttentionChoice
 from cami2v.attention.core import choose_attention
-from cami2v.checkpoints.load import load_weights
-from cami2v.diffusion.ddim import DDIMSampler
 from cami2v.diffusion.prediction import Prediction
 from cami2v.model import VideoDiffusion
-from cami2v.training.run_folder import RunFolder
-from launch.compose import instantiate_part, read_config
+from launch.compose import instantiate_part
 from launch.signature import convert
 
 
@@ -50,21 +45,9 @@ def attention_choice(config: DictConfig) -> AttentionChoice:
     return convert(config.get("attention") or "auto", AttentionChoice, "attention")
 
 
-def load_run(source: Path, *, attention: str | None = None) -> tuple[VideoDiffusion, DDIMSampler, DictConfig]:
-    """Rebuild the model of a run from its own config and latest trained weights, ready to sample.
-
-    `source` is a run folder or one of its checkpoint folders. Raises ValueError where either holds no run, and for
-    weights that do not belong to the config. `attention` replaces the run's own choice of backend.
-    """
-    run = next((folder for folder in (source, *source.parents[:2]) if RunFolder(folder).config.is_file()), None)
-    if run is None:
-        raise ValueError(
-            f"checkpoint={source}: no run folder there (a folder with config.yaml, as `cami2v train` writes)"
-        )
-    config = read_config(RunFolder(run).config)
-    if attention is not None:
-        config.attention = attention
-    model = build_model(config)
-    load_weights(source, model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval(), instantiate_part(config.sampler, "sampler"), config
+def build_skeleton(config: DictConfig) -> VideoDiffusion:
+    """Build the model without memory, on the meta device: names, shapes and the true schedule, in seconds."""
+    with torch.device("meta"):
+        model = build_model(config)
+    model.schedule = instantiate_part(config.diffusion.schedule, "diffusion.schedule")
+    return model

@@ -32,6 +32,9 @@ Run = Callable[[DictConfig], None]
 Node = DictConfig | Mapping[str, Any]
 """A config node, or the same as plain values where a program has worked on it."""
 
+FILE_LISTS = ("checkpoint", "init_from", "base")
+"""Keys whose value may be several files."""
+
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -87,7 +90,7 @@ def _task(run: Run, full_error: str | None) -> Run:
 
 def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose conf/<config_name>.yaml as the command line would. Raises ValueError in one line for a wrong override."""
-    arguments = expand_shorthands(overrides)
+    arguments = expand_shorthands(overrides, config_name)
 
     def compose(overrides: list[str]) -> DictConfig:
         with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
@@ -223,12 +226,26 @@ def as_yaml(config: DictConfig) -> str:
     return OmegaConf.to_yaml(config, resolve=True)
 
 
-def expand_shorthands(arguments: Sequence[str]) -> list[str]:
-    """Replace `data=<folder that has manifest.json>` by `data.shards=<folder>`, documented in docs/.
+def expand_shorthands(arguments: Sequence[str], config_name: str = "train") -> list[str]:
+    """Replace `data=<folder that has manifest.json>` by `data.shards=<folder>`, and files joined by commas by a list.
 
-    Raises ValueError for a `data=` value that is neither such a folder nor a preset.
+    In `sample` and `evaluate`, `experiment=` means `from_experiment=`: it names a config to load weights into, where
+    Hydra would merge it into this one. All documented in docs/. Raises ValueError for a `data=` value that is neither
+    such a folder nor a preset.
     """
-    return [_expand_data(item, arguments) if item.startswith("data=") else item for item in arguments]
+    sweeping = any(item in ("-m", "--multirun") for item in arguments)
+    expanded = [_expand_data(item, arguments) if item.startswith("data=") else item for item in arguments]
+    if config_name in ("sample", "evaluate"):
+        expanded = [f"from_{item}" if item.startswith("experiment=") else item for item in expanded]
+    return expanded if sweeping else [_expand_files(item) for item in expanded]
+
+
+def _expand_files(argument: str) -> str:
+    """Write `checkpoint=<base>,<delta>` as the list it means; Hydra would take it for a sweep."""
+    key, _, value = argument.partition("=")
+    if key not in FILE_LISTS or "," not in value or value[0] in "[\"'":
+        return argument
+    return f"{key}=[{','.join(quote(part.strip()) for part in value.split(','))}]"
 
 
 def _expand_data(argument: str, arguments: Sequence[str]) -> str:

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.interventions import Trajectory
 from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
-from cami2v.checkpoints.load import find_weights
 from cami2v.evaluation.camera_effect import Record, measured, not_measured
 from cami2v.evaluation.folder import EvaluationFolder, sha256
 from cami2v.evaluation.generate import Animate, write_generated, write_ground_truth
@@ -166,30 +165,24 @@ def _measure(folder: EvaluationFolder, estimator: PoseEstimator, evaluation: Eva
 
 def _load(config: DictConfig) -> Run:
     # Imported here: judging true videos needs no model.
-    from launch.build import load_run
+    from launch.load_model import Source, load_model
 
-    source = Path(config.checkpoint).expanduser()
-    model, sampler, run_config = load_run(source, attention=config.attention)
-    sampler_node = run_config.sampler
+    keys = {key: config[key] for key in Source.__dataclass_fields__}
+    loaded = load_model(settings(DictConfig(keys), Source, "evaluate"))
+    sampler, sampler_node = loaded.sampler, loaded.config.sampler
     if config.get("sampler") is not None:
         sampler_node = config.sampler
         sampler = instantiate_part(sampler_node, "sampler")
 
     def animate(batch: ClipBatch) -> torch.Tensor:
         with torch.no_grad():
-            return model.generate(batch, sampler)
+            return loaded.model.generate(batch, sampler)
 
-    weights = find_weights(source)
     return Run(
-        model=model,
+        model=loaded.model,
         animate=animate,
-        data=_held_out_data(run_config),
-        identity={
-            "path": str(source),
-            "weights": weights.name,
-            "sha256": sha256(weights),
-            "sampler": plain(sampler_node, "sampler"),
-        },
+        data=_held_out_data(loaded.config),
+        identity={**loaded.identity, "sampler": plain(sampler_node, "sampler")},
     )
 
 
@@ -204,7 +197,13 @@ def _output(config: DictConfig) -> Path:
     if config.output is not None:
         return Path(config.output).expanduser()
     if config.checkpoint is not None:
-        return Path(config.checkpoint).expanduser() / "evaluation" / str(config.split)
+        # Imported here: judging true videos needs no model.
+        from launch.starting_point import is_run, paths_of
+
+        *_, last = paths_of(config.checkpoint)
+        if config.from_experiment is None or is_run(last):
+            return last / "evaluation" / str(config.split)
+        return Path(config.paths.runs) / "evaluate" / f"{last.stem}-{config.split}"
     shards = Path(plain(config.data, "data")["shards"]).expanduser().resolve().name
     return Path(config.paths.runs) / "evaluate" / f"{shards}-{config.split}"
 

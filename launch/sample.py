@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, image_clip, read_image
 from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
 from cami2v.video import write_mp4
-from launch.build import load_run
 from launch.compose import entry, settings
+from launch.load_model import Source, load_model
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,11 @@ PLOT_DPI = 150
 class SampleSettings:
     """Settings of conf/sample.yaml."""
 
-    checkpoint: Path
+    checkpoint: str | Sequence[str]
+    from_experiment: str | None
+    overrides: Sequence[str]
+    base: str | Sequence[str] | None
+    load_report: Path | None
     image: Path
     caption: str
     trajectory: str
@@ -63,12 +68,13 @@ def run(config: DictConfig) -> None:
 def sample(chosen: SampleSettings) -> Path:
     """Animate an image and write video, side-by-side video and trajectory plot; return the video's path.
 
-    Raises ValueError for an unreadable image, an unknown trajectory, a folder that holds no run, or a camera that
-    changes nothing.
+    Raises ValueError for an unreadable image, an unknown trajectory, a checkpoint that does not load, or a camera
+    that changes nothing.
     """
     image = read_image(chosen.image)
     choose_trajectory(chosen.trajectory, frames=2, extent=chosen.extent)
-    model, sampler, trained = load_run(chosen.checkpoint, attention=chosen.attention)
+    loaded = load_model(Source(**{key: getattr(chosen, key) for key in Source.__dataclass_fields__}))
+    model, sampler, trained = loaded.model, loaded.sampler, loaded.config
     if chosen.steps is not None:
         sampler.steps = chosen.steps
     if chosen.guidance_scale is not None:

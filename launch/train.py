@@ -16,7 +16,8 @@ from cami2v.attention.choice import check_training
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, reason_to_skip
 from cami2v.checkpoints.fingerprint import fingerprint
-from cami2v.checkpoints.load import find_weights, load_weights
+from cami2v.checkpoints.load import weight_names
+from cami2v.checkpoints.report import LoadReport
 from cami2v.checkpoints.resume import check_resumable, read_record
 from cami2v.checkpoints.save import Provenance
 from cami2v.geometry.pose_scale import ScalePolicy
@@ -34,13 +35,14 @@ from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.callbacks.validate import Validate
 from cami2v.training.engine import EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
-from cami2v.training.run_folder import RunFolder, replace_text, resolve_resume
+from cami2v.training.run_folder import WEIGHTS, RunFolder, replace_text, resolve_resume
 from cami2v.training.trainer import Trainer, TrainerSettings
 from data_pipeline.loader import ClipLoader
 from launch.build import attention_choice, build_model
 from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
 from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
 from launch.signature import TARGET, locate
+from launch.starting_point import StartingPoint, starting_point
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Plan:
     processes: int
     folder: RunFolder
     resume_from: Path | None
-    init_from: Path | None
+    start: StartingPoint
     loader: ClipLoader
     validation: ClipLoader | None
 
@@ -110,9 +112,11 @@ def prepare(config: DictConfig) -> Plan:
             "manifest_sha256": loader.manifest.input_sha256,
         }
         check_resumable(read_record(resume_from), resume_from, expected)
+    start = _start(config, folder, resume_from)
+    start.check(config)
     return Plan(
         trainer=trainer, engine=engine, optimizer=optimizer, logging=logs, guards=guards, processes=processes,
-        folder=folder, resume_from=resume_from, init_from=_init_from(config, resume_from), loader=loader,
+        folder=folder, resume_from=resume_from, start=start, loader=loader,
         validation=_validation_loader(config, trainer),
     )  # fmt: skip
 
@@ -123,9 +127,8 @@ def train(config: DictConfig, plan: Plan) -> None:
     _quiet_logs()
     model = build_model(config)
     trainable = model.select_trainable(plan.trainer.trainable)
-    if plan.init_from is not None:
-        load_weights(plan.init_from, model)
-        logger.info("weights from %s", plan.init_from)
+    config.init_from = plan.start.recorded()
+    report = _load_start(plan, model)
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
@@ -135,6 +138,8 @@ def train(config: DictConfig, plan: Plan) -> None:
         _announce(config, plan, trainer.engine.trained_parameters)
         plan.folder.path.mkdir(parents=True, exist_ok=True)
         replace_text(plan.folder.config, as_yaml(config))
+        if report is not None:
+            replace_text(plan.folder.loaded_weights, report.text())
     state = trainer.fit()
     logger.info("finished at step %d: %s", state.step, plan.folder.path)
     trainer.engine.close()
@@ -214,16 +219,29 @@ def _validation_loader(config: DictConfig, trainer: TrainerSettings) -> ClipLoad
     return loader
 
 
-def _init_from(config: DictConfig, resume_from: Path | None) -> Path | None:
-    if config.init_from is None:
-        return None
-    if config.resume not in (None, "auto"):
+def _start(config: DictConfig, folder: RunFolder, resume_from: Path | None) -> StartingPoint:
+    """Find what the weights start from; when resuming, what the run started from unless it has moved."""
+    given = config.init_from
+    if given is None and resume_from is not None and folder.config.is_file():
+        given = read_config(folder.config).get("init_from")
+    start = starting_point(given, key="init_from", resuming=resume_from is not None)
+    if config.init_from is not None and start.trained and config.resume not in (None, "auto"):
         raise ValueError(
             "init_from and resume=<run> are both set: resume continues everything, init_from takes weights only; "
             "keep one"
         )
-    weights = find_weights(Path(config.init_from))
-    return weights if resume_from is None else None
+    return start
+
+
+def _load_start(plan: Plan, model: VideoDiffusion) -> LoadReport | None:
+    """Load what the weights start from, but what the checkpoint to resume brings anyway."""
+    restored = weight_names(plan.resume_from / WEIGHTS) if plan.resume_from is not None else ()
+    report = plan.start.load(model, trained=restored, hashes=environment.rank() == 0)
+    if report is not None:
+        logger.info("%s", report.summary())
+    for path in plan.start.trained:
+        logger.info("weights from %s", path)
+    return report
 
 
 def _provenance(config: DictConfig, plan: Plan, model: VideoDiffusion, trainable: list[str]) -> Provenance:

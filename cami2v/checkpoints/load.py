@@ -39,7 +39,7 @@ def load_weights(source: Path, model: nn.Module) -> dict[str, str]:
     if metadata.get("base_fingerprint", base) != base:
         raise ValueError(
             f"{path}: was trained on other frozen weights than this model has ({len(parameters) - len(weights)} "
-            "parameters are not in the file); use the same backbone, camera, encoders and seed"
+            "parameters are not in the file); use the same base, backbone, camera, encoders and seed"
         )
     with torch.no_grad():
         for name, value in weights.items():
@@ -66,6 +66,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def weight_names(path: Path) -> set[str]:
+    """Read the names in a safetensors file. Raises ValueError where it is missing or damaged."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return set(file.keys())
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def loaded_weights(self) -> Path:
+        """What became of every name in the released weights the run started from."""
+        return self.path / "loaded_weights.txt"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per line; steps never repeat."""
         return self.path / "metrics.jsonl"

@@ -49,7 +49,7 @@ def test_writes_video_panels_and_plot(checkpoint: Path, image: Path, tmp_path: P
     [
         ("trajectory=orbit", "trajectory=orbit: neither a file nor a preset"),
         ("image=none.png", "image=none.png: no such file"),
-        ("checkpoint=nowhere", "checkpoint=nowhere: no run folder there"),
+        ("checkpoint=nowhere", "checkpoint=nowhere: does not exist; give a run folder"),
         ("steps=0", "steps: got 0, expected a number above 0"),
         ("extent=far", "sample.extent: got 'far'"),
         ("portrait=rotate", "sample.portrait: got 'rotate'"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +30,9 @@ LEFT_OVERS = {
     "embedder.model.visual.proj": (8, 8),
     "embedder.model.token_embedding.weight": (16, 8),
     "cond_stage_model.model.text_projection": (8, 8),
-    # The last block of the text tower, which is never run.
-    "cond_stage_model.model.transformer.resblocks.1.ln_1.weight": (8,),
 }
+
+TEXT_BLOCK = re.compile(r"cond_stage_model\.model\.transformer\.resblocks\.(\d+)\.")
 
 
 def tiny_model(camera: str = "cami2v", *overrides: str) -> VideoDiffusion:
@@ -47,17 +49,25 @@ def _built(camera: str, *overrides: str) -> VideoDiffusion:
 @functools.cache
 def released_weights(camera: str = "cami2v", *overrides: str, rescale: bool = False) -> dict[str, Tensor]:
     """Return random fp16 weights under released names, left-overs included."""
-    model = tiny_model(camera, *overrides)
+    return as_released(tiny_model(camera, *overrides), rescale=rescale)
+
+
+def as_released(model: VideoDiffusion, *, rescale: bool = False) -> dict[str, Tensor]:
+    """Return random fp16 weights for a model, as its released counterpart would hold them."""
     parameters = dict(model.named_parameters())
     names = released_names(parameters)
-    shapes = {names[ours]: to_released_shape(ours, value).shape for ours, value in parameters.items()}
-    left_overs = LEFT_OVERS | ({"scale_arr": (1400,)} if rescale else {})
-    return {name: random_tensor(name, tuple(shape)) for name, shape in (shapes | left_overs).items()}
+    shapes = {names[ours]: tuple(to_released_shape(ours, value).shape) for ours, value in parameters.items()}
+    blocks = [int(match[1]) for match in map(TEXT_BLOCK.match, shapes) if match]
+    # The last block of the text tower, which is never run and not built.
+    unused = {f"cond_stage_model.model.transformer.resblocks.{max(blocks) + 1}.ln_1.weight": (8,)}
+    left_overs = LEFT_OVERS | unused | ({"scale_arr": (1400,)} if rescale else {})
+    return {name: random_tensor(name, shape) for name, shape in (shapes | left_overs).items()}
 
 
 def random_tensor(name: str, shape: Sequence[int]) -> Tensor:
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    return torch.randn(tuple(shape), generator=generator).half()
+    scale = max(1, math.prod(shape[1:])) ** -0.5
+    return (scale * torch.randn(tuple(shape), generator=generator)).half()
 
 
 def is_camera(released: str) -> bool:
@@ -66,8 +76,12 @@ def is_camera(released: str) -> bool:
 
 
 def base_and_delta(camera: str = "cami2v", *overrides: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the two files of a method, random."""
+    return split(released_weights(camera, *overrides))
+
+
+def split(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split whole weights as they were published: everything but the camera, and the camera."""
-    weights = released_weights(camera, *overrides)
     delta = {name: value for name, value in weights.items() if is_camera(name)}
     return {name: value for name, value in weights.items() if name not in delta}, delta
 
