@@ -16,7 +16,7 @@ from tools.parity.jobs import Job, find_jobs
 
 GOLDEN = Path(os.environ.get("CAMI2V_GOLDEN", Path(__file__).resolve().parents[3] / "shared" / "golden"))
 
-SLOW = {"epimask", "end_to_end", "manifest"}
+SLOW = {"epimask", "end_to_end", "fvd", "manifest"}
 """Families with a case of more than about five seconds."""
 
 
