@@ -13,7 +13,13 @@ from cami2v.geometry.cameras import scaled_relative_poses
 from cami2v.geometry.epipolar import EpipolarOptions, epipolar_mask, fundamental_matrices, mask_from_fundamental
 from tools.parity.cases import Case, find_cases, normal, unpack_mask
 from tools.parity.checks import Checks
-from tools.parity.stored_cameras import cameras_of, compare_up_to_scale, condition_frames, different_frames
+from tools.parity.stored_cameras import (
+    cameras_of,
+    compare_up_to_scale,
+    condition_frames,
+    different_frames,
+    pairs_with_parallax,
+)
 
 FLAGS = {
     "epipolar_hybrid_attention": "hybrid",
@@ -50,6 +56,8 @@ def masks(case: Case) -> Checks:
     # Pairs of frames do not depend on which frame is the conditioning one.
     first = torch.zeros(theirs.shape[0], dtype=torch.int64)
     poses = scaled_relative_poses(cameras, first, float(case.parameters.get("trace_scale_factor", 1.0)))
+    if not perturbed:
+        pairs = pairs_with_parallax(poses).all(dim=0)
     ours = fundamental_matrices(poses, cameras.intrinsics_pixels, perturbation=noise, key_intrinsics_on_both_sides=True)
     compare_up_to_scale(checks, "F", ours[:, pairs], theirs[:, pairs], maximum=1e-3)
     options = EpipolarOptions(key_intrinsics_on_both_sides=True)
@@ -150,8 +158,7 @@ def _compare_fundamental(checks: Checks, case: Case, motion: str) -> None:
     condition = condition_frames(case, cameras.world_to_camera.shape[0])
     poses = scaled_relative_poses(cameras, condition, float(case.parameters.get("trace_scale_factor", 1.0)))
     theirs = case[f"{motion}_F"]
-    # Without a line the stored matrix is zero; which of two almost equal centres round to zero is the machine's choice.
-    lined = (theirs != 0).flatten(-2).any(-1) & different_frames(theirs.shape[1])
+    lined = pairs_with_parallax(poses)
     ours = fundamental_matrices(poses, cameras.intrinsics_pixels, perturbation=None, key_intrinsics_on_both_sides=True)
     if lined.any():
         compare_up_to_scale(checks, f"{motion}_F", ours[lined], theirs[lined], maximum=1e-3)

@@ -7,8 +7,12 @@ from torch import Tensor
 
 from cami2v.batch import Cameras
 from cami2v.geometry.cameras import as_homogeneous, invert_pose
+from cami2v.geometry.epipolar import pairwise_poses
 from tools.parity.cases import Case
 from tools.parity.checks import Checks
+
+ROUNDING_OF_TRANSLATIONS = 1e-5
+"""What float32 leaves of a translation that should be zero, with a margin."""
 
 
 def cameras_of(world_to_camera: Tensor, matrix: Tensor | None = None, scale: Tensor | None = None) -> Cameras:
@@ -44,6 +48,15 @@ def camera_to_world(flat_world_to_camera: Tensor) -> Tensor:
 def different_frames(frames: int) -> Tensor:
     """Mark the pairs of two different frames."""
     return ~torch.eye(frames, dtype=torch.bool)
+
+
+def pairs_with_parallax(relative_poses: Tensor) -> Tensor:
+    """Mark the pairs of frames (batch frames frames) whose cameras are apart.
+
+    Without that, and without perturbation, published fundamental matrices are rounding noise of the machine.
+    """
+    translation = pairwise_poses(relative_poses)[..., :3, 3]
+    return (translation.abs() >= ROUNDING_OF_TRANSLATIONS).any(-1) & different_frames(translation.shape[1])
 
 
 def compare_up_to_scale(checks: Checks, name: str, ours: Tensor, theirs: Tensor, *, maximum: float) -> None:
