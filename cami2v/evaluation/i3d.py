@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from cami2v.checkpoints.archives import open_archive
 
 IMAGE_SIZE = 224
 CLASSES = 400
@@ -81,18 +82,19 @@ class I3D(nn.Module):
 
 
 def load_i3d(weights: Path) -> I3D:
-    """Build the network with released weights (safetensors, or a PyTorch file of tensors; its code is never run).
+    """Build the network with released weights: a safetensors or torch.save file, whose code is never run.
 
     Raises ValueError where the file is absent or does not hold exactly this network's state.
     """
-    if not weights.is_file():
-        raise ValueError(f"{weights}: no such file; give the Kinetics-400 I3D weights of the VideoGPT implementation")
-    state = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
+    archive = open_archive(weights)
     network = I3D()
     try:
-        network.load_state_dict(state)
+        network.load_state_dict({name: archive.read(name) for name in archive.tensors})
     except RuntimeError as error:
-        raise ValueError(f"{weights}: not the weights of this I3D ({' '.join(str(error).split())[:300]})") from error
+        raise ValueError(
+            f"{weights}: not the Kinetics-400 I3D weights of the VideoGPT implementation "
+            f"({' '.join(str(error).split())[:300]})"
+        ) from error
     return network
 
 

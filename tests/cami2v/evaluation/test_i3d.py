@@ -48,10 +48,10 @@ def test_weights_load_strictly(network, tmp_path: Path, suffix):
     torch.testing.assert_close(load_i3d(tmp_path / f"i3d{suffix}").state_dict(), state, rtol=0, atol=0)
     renamed = {name.replace("Mixed_5c", "Mixed_5d"): value for name, value in state.items()}
     write(renamed, tmp_path / f"renamed{suffix}")
-    with pytest.raises(ValueError, match="not the weights of this I3D .*Mixed_5c"):
+    with pytest.raises(ValueError, match="not the Kinetics-400 I3D weights .*Mixed_5c"):
         load_i3d(tmp_path / f"renamed{suffix}")
 
 
 def test_absent_weights_are_named(tmp_path: Path):
-    with pytest.raises(ValueError, match="absent.pt: no such file"):
+    with pytest.raises(ValueError, match="absent.pt: there is no such file"):
         load_i3d(tmp_path / "absent.pt")
