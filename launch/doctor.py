@@ -78,8 +78,9 @@ def _distributed() -> list[Lack]:
 
 
 def _attention() -> list[Lack]:
+    _row("attention", "; ".join(f"{choice}: {state}" for choice, state in probes.attention_backends().items()))
     plain, masked = (" ".join(probes.attention_kernels(masked=flag)) for flag in (False, True))
-    _row("attention", f"kernels {plain}; with a mask, as epipolar attention needs: {masked}")
+    _row("sdpa", f"kernels {plain}; with a mask: {masked}")
     return []
 
 

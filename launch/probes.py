@@ -108,6 +108,26 @@ def communication() -> dict[str, bool]:
     return {"nccl": torch.distributed.is_nccl_available(), "gloo": torch.distributed.is_gloo_available()}
 
 
+def attention_backends() -> dict[str, str]:
+    """Tell for every value of `attention=` what it does or why it cannot here."""
+    import torch
+
+    from cami2v.attention.choice import automatic, machine_obstacle, training_obstacle
+
+    cuda = torch.cuda.is_available()
+    bands, plain = (automatic(bands=flag, cuda=cuda) for flag in (True, False))
+    states = {"auto": plain if bands == plain else f"{plain}, {bands} for epipolar bands"}
+    for backend in ("sdpa", "flex", "xformers"):
+        never, not_in_training = machine_obstacle(backend), training_obstacle(backend)
+        if never:
+            states[backend] = f"no ({never})"
+        elif not_in_training:
+            states[backend] = f"sampling only ({not_in_training})"
+        else:
+            states[backend] = "yes, without masks only" if backend == "xformers" else "yes"
+    return states
+
+
 def attention_kernels(*, masked: bool) -> list[str]:
     """Run scaled-dot-product attention with each kernel on the fastest device here; list those that answer.
 

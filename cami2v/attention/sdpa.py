@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from cami2v.attention.epipolar_bands import EpipolarBands
-from cami2v.attention.masks import AttentionMask
+from cami2v.attention.masks import AttentionMask, DenseMask
 from cami2v.geometry.epipolar import CellGrid
 
 TILE_SIDE = 8
 """Cells along each side of a tile of queries on the CPU: neighbours have similar lines, hence see similar keys."""
 
 SMALL_CLIP = 2**20
-"""Query-key pairs of a clip that is one tile on the CPU."""
+"""Query-key pairs of a clip up to which its mask is written out after all, once for all layers: 1 MiB at most."""
 
 TILE_ELEMENTS = 2**24
 """Query-key pairs of a tile on other devices."""
@@ -53,7 +53,16 @@ def attend_bands(
     always_visible: int,
 ) -> Float[Tensor, "batch heads queries value_head_width"]:
     """Attend within epipolar bands, in memory linear in the tokens, forward and backward."""
+    if bands.shape[1] * bands.shape[2] <= SMALL_CLIP:
+        return attend(query, key, value, _written_out(bands), always_visible)
     return _BandedAttention.apply(query, key, value, bands, always_visible)
+
+
+def _written_out(bands: EpipolarBands) -> DenseMask:
+    if "sdpa" not in bands.prepared:
+        bands.prepared["sdpa"] = DenseMask(allowed=bands.dense())
+    mask: DenseMask = bands.prepared["sdpa"]
+    return mask
 
 
 class _BandedAttention(torch.autograd.Function):
@@ -65,7 +74,9 @@ class _BandedAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.bands, ctx.always_visible = bands, always_visible
-        output = query.new_zeros(*query.shape[:-1], value.shape[-1])
+        batch, heads, count, _ = query.shape
+        # Laid out as the caller wants it, heads beside channels: no copy then.
+        output = query.new_zeros(batch, count, heads, value.shape[-1]).transpose(1, 2)
         for clip, queries, keys, allowed in _tiles(bands, always_visible):
             q, k, v = query[clip][:, queries], _selected(key[clip], keys), _selected(value[clip], keys)
             output[clip, :, queries] = _attend_tile(q, k, v, allowed, maybe_empty=not always_visible)
@@ -115,8 +126,6 @@ def _query_tiles(grid: CellGrid, keys: int, device: torch.device) -> Iterator[In
     queries = torch.arange(grid.tokens, device=device)
     if device.type != PRUNING_DEVICE:
         yield from queries.split(max(1, TILE_ELEMENTS // keys))
-    elif grid.tokens * keys <= SMALL_CLIP:
-        yield queries
     else:
         for frame in queries.view(grid.frames, grid.rows, grid.columns):
             for rows in frame.split(TILE_SIDE, dim=0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from launch import doctor, probes
 from launch.compose import compose_config
@@ -63,3 +64,19 @@ def test_a_missing_compiler_is_told(report, monkeypatch):
     assert code == 0
     assert "g++ no" in text
     assert "apt-get install g++" in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_every_choice_of_attention_is_told(report, monkeypatch):
+    only(monkeypatch, "torch")
+    text = " ".join(report()[1].split())
+    assert "attention auto: sdpa; sdpa: yes; flex: sampling only (its backward pass needs a CUDA device" in text
+    assert "xformers: no (it needs a CUDA device" in text
+
+
+def test_auto_takes_flex_for_bands_on_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    states = probes.attention_backends()
+    assert states["auto"] == "sdpa, flex for epipolar bands"
+    assert states["flex"] == "yes"
+    assert states["xformers"].startswith("no (it cannot be imported") or states["xformers"] == "yes, without masks only"

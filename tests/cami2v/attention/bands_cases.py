@@ -1,4 +1,4 @@
-"""Epipolar bands of random and of degenerate camera pairs."""
+"""Described bands of random and of degenerate camera pairs."""
 
 from __future__ import annotations
 

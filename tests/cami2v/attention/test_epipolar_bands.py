@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,12 +41,17 @@ def assert_equal(described: EpipolarBands, registers: int) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
-@pytest.fixture(params=["one tile", "tiles of 2x2", "tiles of tokens, all keys"])
-def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Take clips whole, in tiles as large clips on the CPU, or as other devices take them."""
+@pytest.fixture
+def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take small clips in tiles of 2x2, as large ones are."""
     monkeypatch.setattr(sdpa, "TILE_SIDE", 2)
+    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
+
+
+@pytest.fixture(params=["tiles of neighbours", "tiles of tokens, all keys"])
+def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tiled: None) -> str:
+    """Take tiles as on the CPU or as on other devices."""
     monkeypatch.setattr(sdpa, "TILE_ELEMENTS", 7 * 27)
-    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0 if request.param == "tiles of 2x2" else 2**20)
     if request.param == "tiles of tokens, all keys":
         monkeypatch.setattr(sdpa, "PRUNING_DEVICE", "none")
     return request.param
@@ -60,8 +65,9 @@ def test_bands_equal_the_dense_mask(tiling: str, poses: str, registers: int, con
         assert_equal(described, registers)
 
 
+@pytest.mark.usefixtures("tiling")
 @given(seed=st.integers(0, 2**20), perturbed=st.booleans(), rows=st.integers(1, 6), columns=st.integers(1, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bands_equal_the_dense_mask_for_random_poses(seed: int, perturbed: bool, rows: int, columns: int) -> None:
     options = EVERY_OPTIONS[seed % len(EVERY_OPTIONS)]
     described = bands("random", options=options, perturbed=perturbed, rows=rows, columns=columns, seed=seed)
@@ -79,6 +85,7 @@ def test_the_cases_are_what_their_names_say() -> None:
     assert empty_rows.any()
 
 
+@pytest.mark.usefixtures("tiled")
 def test_a_row_without_keys_gives_zero_and_no_gradient() -> None:
     described = bands("forward", condition_frame=True)
     inputs = tokens(described, registers=0)
@@ -90,6 +97,7 @@ def test_a_row_without_keys_gives_zero_and_no_gradient() -> None:
     assert (output[~empty] != 0).all()
 
 
+@pytest.mark.usefixtures("tiled")
 def test_gradcheck() -> None:
     described = bands("random", batch=1, rows=2, columns=2)
     query, key, value = (x.requires_grad_() for x in tokens(described, registers=1, width=4))
@@ -100,11 +108,10 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(run_bands, (query, key, value))
 
 
+@pytest.mark.usefixtures("tiled")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, autocast: bool) -> None:
-    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
-    monkeypatch.setattr(sdpa, "TILE_SIDE", 2)
+def test_half_precision(dtype: torch.dtype, autocast: bool) -> None:
     described = bands("random", rows=6, columns=6)
     exact = tokens(described, registers=2)
     expected = run(described, exact, 2)
@@ -181,6 +188,7 @@ def test_bands_under_flex_share_their_blocks_between_calls(monkeypatch: pytest.M
     assert built == [1]
 
 
+@pytest.mark.usefixtures("tiled")
 def test_activation_checkpointing_and_no_grad_give_the_same() -> None:
     described = bands("random")
     inputs = tokens(described, registers=2)
@@ -197,6 +205,18 @@ def test_activation_checkpointing_and_no_grad_give_the_same() -> None:
         assert torch.equal(ours, theirs)
     with torch.no_grad():
         assert torch.equal(layer(query, key, value), expected[0])
+
+
+def test_a_small_clip_has_its_mask_written_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = bands("random")
+    assert_equal(described, registers=1)
+    kept = described.prepared["sdpa"]
+    assert_equal(described, registers=0)
+    assert described.prepared["sdpa"] is kept
+    monkeypatch.setattr(sdpa, "SMALL_CLIP", 60 * 60 - 1)
+    larger = bands("random")
+    assert_equal(larger, registers=0)
+    assert larger.prepared == {}
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

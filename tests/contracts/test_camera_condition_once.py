@@ -1,0 +1,83 @@
+"""The camera condition is computed once per clip and trajectory, and every denoiser call gets that very object."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.evaluation.folder import EvaluationFolder
+from cami2v.evaluation.generate import write_generated, write_ground_truth
+from cami2v.model import VideoDiffusion
+from launch.build import build_model
+from launch.compose import compose_config, conf_folder, instantiate_part
+from tools.benchmark import orbit_batch
+
+FRAMES, STEPS = 3, 2
+METHODS = sorted(path.stem for path in (conf_folder() / "camera").glob("*.yaml") if path.stem != "none")
+
+
+class Watch:
+    """Notes what `camera.encode` returned and what every call of the backbone was given."""
+
+    def __init__(self, model: VideoDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.encoded: list[Any] = []
+        self.given: list[Any] = []
+        encode = model.camera.encode
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            self.encoded.append(encode(*args, **kwargs))
+            return self.encoded[-1]
+
+        def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.given.append(args[3])
+
+        monkeypatch.setattr(model.camera, "encode", noting)
+        model.backbone.register_forward_pre_hook(look)
+
+
+def tiny_model(method: str) -> tuple[VideoDiffusion, DDIMSampler]:
+    config = compose_config("train", ["backbone=tiny", f"camera={method}", f"data.frames={FRAMES}"])
+    config.sampler.steps = STEPS
+    config.sampler.guidance.camera_scale = 1.5
+    return build_model(config).eval(), instantiate_part(config.sampler, "sampler")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sampling_encodes_once_for_all_steps_and_branches(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sampler = tiny_model(method)
+    watch = Watch(model, monkeypatch)
+    model.generate(orbit_batch(FRAMES, (64, 64)), sampler)
+    (condition,) = watch.encoded
+    assert len(watch.given) == 3 * STEPS
+    with_camera = [given for given in watch.given if given is not None]
+    assert len(with_camera) == 2 * STEPS
+    assert all(given is condition for given in with_camera)
+
+
+def test_evaluation_encodes_once_per_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sampler = tiny_model("cami2v")
+    watch = Watch(model, monkeypatch)
+    folder = EvaluationFolder(tmp_path)
+    orbit = orbit_batch(FRAMES, (64, 64))
+    batches = [dataclasses.replace(orbit, clip_ids=(name,)) for name in ("a", "b")]
+    write_ground_truth(folder, batches, crf=30)
+    trajectories = ("right", "stationary", "shuffled")
+    write_generated(folder, batches, lambda batch: model.generate(batch, sampler), trajectories=trajectories, crf=30)
+    assert len(watch.encoded) == 2 * len(trajectories)
+    assert len({id(condition) for condition in watch.encoded}) == len(watch.encoded)
+    calls = torch.tensor([sum(given is condition for given in watch.given) for condition in watch.encoded])
+    assert (calls == 2 * STEPS).all()
+
+
+def test_masks_of_a_level_serve_all_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sampler = tiny_model("cami2v")
+    watch = Watch(model, monkeypatch)
+    model.generate(orbit_batch(FRAMES, (64, 64)), sampler)
+    for mask in watch.encoded[0].masks.levels.values():
+        assert list(mask.prepared) == ["sdpa"]
