@@ -12,7 +12,11 @@ import torch
 from PIL import Image
 
 from cami2v.batch import ClipBatch
+from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.guidance import Guidance
 from cami2v.inference.image_clip import choose_trajectory, image_clip, read_image
+from launch.build import build_model
+from launch.compose import compose_config
 
 
 def clip(image: torch.Tensor, **options: Any) -> ClipBatch:
@@ -112,3 +116,14 @@ def test_without_a_rate_the_model_is_told_the_videos_own() -> None:
 def test_images_span_minus_one_to_one(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[0, 128, 255]]], dtype=np.uint8)).save(tmp_path / "pixel.png")
     assert read_image(tmp_path / "pixel.png").flatten().tolist() == pytest.approx([-1, 1 / 255, 1], abs=1e-6)
+
+
+def test_a_swapped_resolution_is_sampled_with_masks_at_every_level() -> None:
+    # Levels go by their downsample factor; the published demo looks them up by the image height and loses them.
+    small = ["data.frames=3", "data.resolution=[32,64]", "backbone.widths=[32,64]", "backbone.head_width=16"]
+    model = build_model(compose_config("train", ["camera=cami2v", *small])).eval()
+    guidance = Guidance(scale=1.0, rescale=0.0, camera_scale=1.0, camera_schedule="constant")
+    sampler = DDIMSampler(steps=1, spacing="uniform_trailing", eta=0.0, temperature=1.0, guidance=guidance)
+    trajectory = choose_trajectory("truck_right", frames=3, extent=0.5)
+    batch = clip(torch.zeros(3, 90, 45), trajectory=trajectory, resolution=(32, 64), portrait="swap")
+    assert model.generate(batch, sampler).shape == (1, 3, 3, 64, 32)
