@@ -104,8 +104,9 @@ def _replacements(recording: Recording) -> dict[str, Callable[..., Any]]:
     def compare_masks(checks: object, case: ModelCase, control: object, condition: CamI2VCondition) -> None:
         recording.masks.update({str(8 * level): mask.dense() for level, mask in condition.masks.levels.items()})
 
-    def compare(checks: object, key: str, ours: Tensor, *others: object, **settings: object) -> None:
+    def compare(checks: object, key: str, ours: Tensor, *others: object, **settings: object) -> tuple[int, int]:
         recording.masks[key] = ours
+        return 0, 0
 
     def compare_gradients(checks: object, case: ModelCase, gradients: dict[str, Tensor]) -> None:
         recording.extra["trainable"] = list(gradients)
