@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from cami2v.checkpoints.load_released import load_released
 from cami2v.checkpoints.released_names import our_names, released_names
 from cami2v.encoders.depth_anything import DepthAnythingV2, nearest_multiple
 from launch.build import build_model
 from launch.compose import compose_config, instantiate_part
+from tests.cami2v.checkpoints.released_files import all_zero, released_weights, save, tiny_model
 
 SMALL: dict[str, Any] = {
     "width": 32,
@@ -117,6 +120,23 @@ def test_a_model_with_a_depth_network_never_trains_it():
     for policy in ("camera", "all", [".*"]):
         assert not any(name.startswith("depth.") for name in model.select_trainable(policy))
     assert not any(parameter.requires_grad for parameter in model.depth.parameters())
+
+
+def test_depth_anythings_own_file_completes_a_checkpoint(tmp_path: Path):
+    released = released_weights("realcam_i2v", "depth=tiny")
+    depth = {name.removeprefix("depth_predictor."): v for name, v in released.items() if name.startswith("depth_")}
+    rest = {name: value for name, value in released.items() if not name.startswith("depth_")}
+    files = [save(tmp_path / "model.ckpt", rest, "state_dict"), save(tmp_path / "depth_anything.pth", depth)]
+    model = all_zero(tiny_model("realcam_i2v", "depth=tiny"))
+    with pytest.raises(ValueError, match=r"depth\.tower\..*give the Depth Anything file last"):
+        load_released(files[:1], model)
+    load_released(files, model)
+    parameters = {name: value for name, value in model.named_parameters() if name.startswith("depth.")}
+    assert len(parameters) == len(depth)
+    for ours, name in released_names(parameters).items():
+        assert torch.equal(parameters[ours], released[name].float())
+    # A model without a depth network is complete without the second file.
+    load_released(files[:1], tiny_model("realcam_i2v"))
 
 
 def test_models_have_no_depth_network_unless_asked():
