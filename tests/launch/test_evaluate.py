@@ -10,7 +10,9 @@ import pytest
 from launch.compose import compose_config
 from launch.evaluate import run
 from launch.pack import run as pack
-from tests.launch.untrained import untrained_run
+from tests.launch.untrained import random_run, untrained_run
+
+SMALL = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2"]
 
 
 @pytest.fixture(scope="module")
@@ -81,20 +83,40 @@ def test_wrong_settings_name_their_key(shards: Path, tmp_path: Path, override: s
 
 @pytest.mark.slow
 def test_a_checkpoint_is_generated_from_and_intervened_on(shards: Path, tmp_path: Path) -> None:
-    small = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2"]
-    run_folder = untrained_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *small])
+    run_folder = untrained_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *SMALL])
     overrides = ["evaluation.trials=1", "evaluation.interventions=true", f"checkpoint={run_folder}"]
+    overrides.append("guards.camera_alive=warn")
     run(compose_config("evaluate", [f"data.shards={shards}", *overrides]))
     output = run_folder / "evaluation" / "test"
+    assert "**Camera effect: THE CAMERA CHANGES NOTHING: relative change" in (output / "report.md").read_text()
     results = json.loads((output / "results.json").read_text())
     assert results["evaluation"]["frames"] == 4
     assert results["evaluation"]["resolution"] == [64, 64]
     assert results["evaluation"]["checkpoint"]["path"] == str(run_folder)
     assert list(results["summary"]) == ["ground_truth", "generated", "generated_shuffled", "generated_stationary"]
     errors = {name: results["summary"][name]["frame_errors"] for name in list(results["summary"])[1:]}
-    # An untrained camera branch changes nothing (docs/evaluate.md): same noise, same video.
+    # An untrained camera branch changes nothing, which the guard has said: same noise, same video.
+    assert results["camera_effect"]["alive"] is False
     assert errors["generated"] == errors["generated_shuffled"] == errors["generated_stationary"]
     written = {path: path.stat().st_mtime_ns for path in output.glob("videos/*/*.mp4")}
     assert len(written) == 8
     run(compose_config("evaluate", [f"data.shards={shards}", *overrides]))
     assert {path: path.stat().st_mtime_ns for path in output.glob("videos/*/*.mp4")} == written
+
+
+def test_a_model_that_ignores_its_cameras_is_refused_before_anything_is_written(shards: Path, tmp_path: Path) -> None:
+    run_folder = untrained_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *SMALL])
+    with pytest.raises(ValueError, match=f"checkpoint={run_folder}: THE CAMERA CHANGES NOTHING"):
+        run(compose_config("evaluate", [f"data.shards={shards}", f"checkpoint={run_folder}"]))
+    assert not (run_folder / "evaluation").exists()
+
+
+def test_the_effect_of_a_working_camera_is_among_the_results(shards: Path, tmp_path: Path) -> None:
+    run_folder = random_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *SMALL])
+    overrides = [f"checkpoint={run_folder}", "evaluation.stages=[generate]", "evaluation.clips=1"]
+    run(compose_config("evaluate", [f"data.shards={shards}", *overrides]))
+    record = json.loads((run_folder / "evaluation" / "test" / "camera_effect.json").read_text())
+    assert record["alive"] is True
+    assert record["changes"]["right"] == 0
+    assert record["clip_id"] != record["shuffled_with"]
+    assert min(record["changes"]["stationary"], record["changes"]["shuffled"]) > 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,17 @@ from PIL import Image
 from cami2v.video import read_frames
 from launch.compose import compose_config
 from launch.sample import run
-from tests.launch.untrained import untrained_run
+from tests.launch.untrained import random_run, untrained_run
 
 FRAMES, SIZE = 4, 32
 
 
+SMALL = [f"data.frames={FRAMES}", f"data.resolution=[{SIZE},{SIZE}]", "sampler.steps=2"]
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = [f"data.frames={FRAMES}", f"data.resolution=[{SIZE},{SIZE}]", "sampler.steps=2"]
-    return untrained_run(tmp_path_factory.mktemp("run"), small)
+    return untrained_run(tmp_path_factory.mktemp("run"), SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,29 @@ def test_writes_video_panels_and_plot(checkpoint: Path, image: Path, tmp_path: P
     assert Image.open(tmp_path / "room-pan_left-seed5-trajectory.png").width > 100
 
 
+def test_a_camera_that_changes_nothing_is_refused_before_anything_is_written(
+    checkpoint: Path, image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match=f"checkpoint={checkpoint}: THE CAMERA CHANGES NOTHING"):
+        sample(checkpoint, image, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    sample(checkpoint, image, tmp_path / "warned", "guards.camera_alive=warn")
+    assert "THE CAMERA CHANGES NOTHING" in caplog.text
+    assert (tmp_path / "warned" / "room-orbit_right-seed0.mp4").exists()
+
+
+def test_a_working_camera_may_stand_still(image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alive = random_run(tmp_path / "run", SMALL)
+    with caplog.at_level(logging.INFO):
+        sample(alive, image, tmp_path, "trajectory=static")
+    assert "the camera is alive: relative change of the prediction 0 stationary, 0 shuffled, " in caplog.text
+    assert (tmp_path / "room-static-seed0.mp4").exists()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("guards.camera_alive=maybe", "sample.guards.camera_alive: got 'maybe'"),
         ("trajectory=orbit", "trajectory=orbit: neither a file nor a preset"),
         ("image=none.png", "image=none.png: no such file"),
         ("checkpoint=nowhere", "checkpoint=nowhere: does not exist; give a run folder"),

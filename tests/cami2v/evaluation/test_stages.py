@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from cami2v.batch import ClipBatch
+from cami2v.camera_control.liveness import CameraEffect
+from cami2v.evaluation.camera_effect import measured, not_measured
 from cami2v.evaluation.folder import EvaluationFolder, write_json
 from cami2v.evaluation.generate import write_generated, write_ground_truth
 from cami2v.evaluation.measure import measure, measure_clip, open_jobs
@@ -185,6 +188,33 @@ def test_interventions_are_compared_by_their_frames(folder: EvaluationFolder) ->
     assert summary["generated_stationary"]["figures"] == {}
     assert summary["generated_stationary"]["frame_errors"]["MSE"] > 10 * summary["generated"]["frame_errors"]["MSE"]
     assert "| generated stationary | 2/2 |" in text
+
+
+def test_the_report_says_what_the_camera_does(folder: EvaluationFolder) -> None:
+    write_ground_truth(folder, clips(1), crf=10)
+    measure_here(folder, SidewaysEstimator())
+    assert "**Camera effect:** not measured, no checkpoint was evaluated." in report(folder)
+    folder.record_camera_effect(not_measured("camera=none"))
+    assert "**Camera effect:** not measured (camera=none)." in report(folder)
+    alive = CameraEffect(changes={"right": 0.0, "stationary": 0.5, "shuffled": 0.25}, precision=1e-7)
+    folder.record_camera_effect(measured(alive, clip_id="a", shuffled_with="b"))
+    text = report(folder)
+    assert "**Camera effect:** the camera is alive: relative change of the prediction 0.5 stationary, 0.25 " in text
+    assert "Clip a, shuffled: b." in text
+    assert json.loads((folder.root / "results.json").read_text())["camera_effect"]["changes"]["stationary"] == 0.5
+    assert "ignores" not in text
+
+
+@pytest.mark.parametrize(("change", "said"), [(0.0, "THE CAMERA CHANGES NOTHING"), (math.nan, "IS NOT FINITE")])
+def test_a_camera_without_effect_cannot_be_overlooked(folder: EvaluationFolder, change: float, said: str) -> None:
+    write_ground_truth(folder, clips(1), crf=10)
+    measure_here(folder, SidewaysEstimator())
+    dead = CameraEffect(changes={"right": 0.0, "stationary": change, "shuffled": change}, precision=1e-7)
+    folder.record_camera_effect(measured(dead, clip_id="a", shuffled_with=None))
+    text = report(folder)
+    assert text.index("# Evaluation") < text.index(said) < text.index("estimator:")
+    assert "> **Every number below is that of a model that ignores its trajectories.**" in text
+    assert "shuffled: its own poses in another order" in text
 
 
 def test_measuring_restarts_where_it_stopped(folder: EvaluationFolder) -> None:

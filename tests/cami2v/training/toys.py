@@ -168,13 +168,14 @@ def train(
     stream: ToyStream | None = None,
     logging: LoggingSettings = LOGGING,
     dropout: float = 0.1,
+    model: nn.Module | None = None,
     callbacks: tuple[Callback, ...] = (),
     **changes: object,
 ) -> Trainer:
-    """Train the toy model as launch/train.py trains the real one."""
+    """Train the toy model, or another one, as launch/train.py trains the real one."""
     settings = trainer_settings(**changes)
     run, checkpoint = resolve_resume(resume, RunFolder(folder))
-    model = ToyDiffusion(dropout)
+    model = model or ToyDiffusion(dropout)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     provenance = Provenance(
         config_sha256="c", manifest_sha256="m", scale_policy="relative", git_revision="g", seed=SEED,
