@@ -36,8 +36,9 @@ def autoencoder(case: ModelCase) -> Checks:
         "sample": first_stage.encode(images[:, :, None], PosteriorNoise(case))[:, :, 0],
         "decode": first_stage.decode(case.input("z")[:, :, None])[:, :, 0],
     }
-    for name in case.outputs.keys() & found.keys():
-        compare_output(checks, case, name, found[name])
+    for name, ours in found.items():
+        if name in case.outputs:
+            compare_output(checks, case, name, ours)
     return checks
 
 

@@ -108,7 +108,7 @@ def compare_stages(checks: Checks, case: ModelCase, stages: dict[str, Tensor]) -
 def conditioning(case: ModelCase, denoiser: DynamiCrafterUNet) -> Conditioning:
     """Arrange a case's inputs; without a frame rate the published default is every sample's."""
     latents, context = case.input("x"), case.input("context")
-    if "fs" in case.inputs:
+    if case.inputs.get("fs") is not None:
         frame_rate = case.input("fs").float()
     else:
         frame_rate = torch.full(latents.shape[:1], float(case.hyper_parameters["unet"]["default_fs"]))
