@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from cami2v.camera_control.interventions import Trajectory
 from cami2v.diffusion.ddim import DDIMSampler
 from cami2v.evaluation.folder import EvaluationFolder
 from cami2v.evaluation.generate import write_generated, write_ground_truth
@@ -67,7 +68,7 @@ def test_evaluation_encodes_once_per_trajectory(tmp_path: Path, monkeypatch: pyt
     orbit = orbit_batch(FRAMES, (64, 64))
     batches = [dataclasses.replace(orbit, clip_ids=(name,)) for name in ("a", "b")]
     write_ground_truth(folder, batches, crf=30)
-    trajectories = ("right", "stationary", "shuffled")
+    trajectories: tuple[Trajectory, ...] = ("right", "stationary", "shuffled")
     write_generated(folder, batches, lambda batch: model.generate(batch, sampler), trajectories=trajectories, crf=30)
     assert len(watch.encoded) == 2 * len(trajectories)
     assert len({id(condition) for condition in watch.encoded}) == len(watch.encoded)

@@ -156,9 +156,8 @@ def test_flex_equals_the_dense_mask(poses: str, registers: int, condition_frame:
     for options in OPTIONS:
         described = bands(poses, options=options, condition_frame=condition_frame, rows=7, columns=9)
         query, key, value = tokens(described, registers=registers)
-        arguments = {"num_heads": 2, "always_visible": registers}
-        expected = attend(query, key, value, mask=written_out(described), **arguments)
-        actual = attend(query, key, value, mask=described, backend="flex", **arguments)
+        expected = attend(query, key, value, num_heads=2, mask=written_out(described), always_visible=registers)
+        actual = attend(query, key, value, num_heads=2, mask=described, always_visible=registers, backend="flex")
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
@@ -182,10 +181,16 @@ def test_bands_under_flex_share_their_blocks_between_calls(monkeypatch: pytest.M
     described = bands("random")
     query, key, value = tokens(described, registers=0)
     built = []
-    monkeypatch.setattr(flex, "mask_function", lambda *args, old=flex.mask_function: built.append(1) or old(*args))
+    original = flex.mask_function
+
+    def counting(described: EpipolarBands, always_visible: int) -> flex.MaskFunction:
+        built.append(always_visible)
+        return original(described, always_visible)
+
+    monkeypatch.setattr(flex, "mask_function", counting)
     for _ in range(3):
         attend(query, key, value, num_heads=2, mask=described, backend="flex")
-    assert built == [1]
+    assert built == [0]
 
 
 @pytest.mark.usefixtures("tiled")
