@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from cami2v.evaluation.camera_effect import sentence
 from cami2v.evaluation.folder import GENERATED, GROUND_TRUTH, SHUFFLED, STATIONARY, EvaluationFolder
 from cami2v.evaluation.html_report import HtmlReport, animation
 from cami2v.geometry.cameras import relative_poses
@@ -106,6 +107,7 @@ def _camera_section(page: HtmlReport, evaluation: dict[str, Any]) -> None:
         "frames but the first, pixel values in [0, 1]. Same model, image, caption and noise in all three rows: only "
         "the trajectory differs."
     )
+    page.paragraph(f"Before generating, on one clip: {sentence(evaluation['camera_effect'])}.")
     print("\n".join(f"      {row[0]:<28} MSE {row[1]}  PSNR {row[2]} dB  {row[3]}" for row in rows))
 
 

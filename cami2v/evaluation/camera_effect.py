@@ -27,20 +27,24 @@ def not_measured(reason: str) -> Record:
     return {"alive": None, "reason": reason}
 
 
-def paragraph(record: Record | None) -> str:
-    """Return the report's line on the camera; impossible to overlook where it changes nothing."""
+def sentence(record: Record | None) -> str:
+    """Return what was measured, in plain text."""
     if record is None:
-        return "**Camera effect:** not measured, no checkpoint was evaluated."
+        return "not measured, no checkpoint was evaluated"
     if record["alive"] is None:
-        return f"**Camera effect:** not measured ({record['reason']})."
+        return f"not measured ({record['reason']})"
     changes = {name: math.nan if change is None else change for name, change in record["changes"].items()}
     effect = CameraEffect(changes=changes, precision=record["precision"])
     shuffled = record["shuffled_with"] or "its own poses in another order"
-    line = f"{verdict(effect)}: {effect.describe()}. Clip {record['clip_id']}, shuffled: {shuffled}."
-    if record["alive"]:
-        return f"**Camera effect:** {line}"
+    return f"{verdict(effect)}: {effect.describe()}; clip {record['clip_id']}, shuffled: {shuffled}"
+
+
+def paragraph(record: Record | None) -> str:
+    """Return the Markdown line on the camera; impossible to overlook where it changes nothing."""
+    if record is None or record["alive"] is not False:
+        return f"**Camera effect:** {sentence(record)}."
     return (
-        f"> **Camera effect: {line}**\n>\n> **Every number below is that of a model that ignores its trajectories.** "
-        "Check that the camera weights were in the checkpoint (load report), that camera=... is the method they were "
-        "trained with, and that they were trained."
+        f"> **Camera effect: {sentence(record)}.**\n>\n> **Every number below is that of a model that ignores its "
+        "trajectories.** Check that the camera weights were in the checkpoint (load report), that camera=... is the "
+        "method they were trained with, and that they were trained."
     )

@@ -200,7 +200,7 @@ def test_the_report_says_what_the_camera_does(folder: EvaluationFolder) -> None:
     folder.record_camera_effect(measured(alive, clip_id="a", shuffled_with="b"))
     text = report(folder)
     assert "**Camera effect:** the camera is alive: relative change of the prediction 0.5 stationary, 0.25 " in text
-    assert "Clip a, shuffled: b." in text
+    assert "; clip a, shuffled: b." in text
     assert json.loads((folder.root / "results.json").read_text())["camera_effect"]["changes"]["stationary"] == 0.5
     assert "ignores" not in text
 
