@@ -16,7 +16,7 @@ GEOMETRIES: dict[str, Any] = {
 }
 
 
-def geometry_arrays() -> dict[str, np.ndarray]:
+def geometry_arrays() -> dict[str, Any]:
     """Walk sideways while turning a little; the focal length changes along the way."""
     arrays = {}
     for name, frames in (("somewhere", FRAMES), ("elsewhere", 4)):

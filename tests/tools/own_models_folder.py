@@ -142,7 +142,7 @@ def last_text_block(rows: list[Row]) -> list[Row]:
 
 
 def _store(folder: Path, entry: dict[str, Any], recording: Recording) -> None:
-    arrays = {f"out__{name}": value.numpy() for name, value in recording.outputs.items()}
+    arrays: dict[str, Any] = {f"out__{name}": value.numpy() for name, value in recording.outputs.items()}
     arrays |= {f"mask__{key}": np.packbits(mask.numpy()) for key, mask in recording.masks.items()}
     np.savez(folder / entry["file"], **arrays)
     entry |= recording.extra

@@ -6,12 +6,12 @@ import functools
 import gzip
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from omegaconf import DictConfig
 
 from cami2v.camera_control.pose_encoder import PoseTemporalBlock
 from cami2v.checkpoints.released_names import Translation, our_names, released_names, to_released_shape
@@ -95,7 +95,7 @@ def run(manifest: Manifest) -> Checks:
     translation = our_names([*parameters, *buffers])
     compare_parameters(checks, model, parameters, translation)
     compare_buffers(checks, model, buffers, translation, rescaled=config.diffusion.schedule.dynamic_rescale_base != 1)
-    compare_trainable(checks, model, manifest, config, translation)
+    compare_trainable(checks, model, manifest, translation, policy=config.trainer.trainable)
     compare_totals(checks, model, manifest, translation)
     return checks
 
@@ -141,13 +141,18 @@ def compare_buffers(
 
 
 def compare_trainable(
-    checks: Checks, model: VideoDiffusion, manifest: Manifest, config: DictConfig, translation: Translation
+    checks: Checks,
+    model: VideoDiffusion,
+    manifest: Manifest,
+    translation: Translation,
+    *,
+    policy: Literal["camera", "all"] | Sequence[str],
 ) -> None:
     """Compare what our recipe trains, where the released one trains at all."""
     published = {translation.ours.get(name, name) for name in manifest.trainable}
     if not published:
         return
-    ours = set(model.select_trainable(config.trainer.trainable))
+    ours = set(model.select_trainable(policy))
     expect_none(checks, "trained here only", ours - published)
     expect_none(checks, "trained there only", published - ours)
     count = sum(model.get_parameter(name).numel() for name in ours)
