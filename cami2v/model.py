@@ -17,7 +17,7 @@ from cami2v.camera_control.base import CameraControl
 from cami2v.diffusion.condition_drop import drop_masks
 from cami2v.diffusion.ddim import DDIMSampler, Denoiser
 from cami2v.diffusion.guidance import Branch
-from cami2v.diffusion.loss import diffusion_loss
+from cami2v.diffusion.objective import TrainingObjective, mean_squared_error
 from cami2v.diffusion.prediction import Prediction, check_prediction, diffuse
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.draws import Draws
@@ -48,6 +48,7 @@ class VideoDiffusion(nn.Module):
         condition_drop_probability: float,
         random_condition_frame: bool,
         depth: DepthEstimator | None = None,
+        objective: TrainingObjective | None = None,
     ) -> None:
         super().__init__()
         check_prediction(prediction, schedule)
@@ -63,16 +64,18 @@ class VideoDiffusion(nn.Module):
         self.condition_drop_probability = condition_drop_probability
         self.random_condition_frame = random_condition_frame
         self.depth = depth
+        self.objective = objective or mean_squared_error(schedule.timesteps)
 
     def forward(self, batch: ClipBatch) -> StepOutput:
-        """Compute the denoising loss of a batch: mean squared error over all dimensions, no weighting by timestep."""
+        """Compute the denoising loss of a batch, by default the mean squared error without weighting by timestep."""
         draws = Draws(batch.seeds, device=batch.video.device)
         clips = self.encode(batch, draws, condition_frame=self._draw_condition_frame(batch, draws), drop=True)
         condition = self.camera.encode(clips.cameras, condition_frame=clips.condition_frame, draws=draws)
         noisy = self.add_noise(clips, draws)
         predicted = self.backbone(noisy.noisy, noisy.timesteps, clips.conditioning, condition)
-        loss_per_sample = diffusion_loss(predicted, noisy.target)
-        return StepOutput(loss=loss_per_sample.mean(), loss_per_sample=loss_per_sample, timesteps=noisy.timesteps)
+        per_sample = self.objective.per_sample(predicted, noisy.target)
+        loss = self.objective.combine(per_sample, noisy.timesteps, schedule=self.schedule, prediction=self.prediction)
+        return StepOutput(loss=loss, loss_per_sample=per_sample, timesteps=noisy.timesteps)
 
     def encode(
         self, batch: ClipBatch, draws: Draws, *, condition_frame: Int64[Tensor, " batch"], drop: bool
@@ -98,7 +101,7 @@ class VideoDiffusion(nn.Module):
     def add_noise(self, clips: LatentBatch, draws: Draws) -> NoisyLatents:
         """Diffuse each clip's latents to a timestep of its own."""
         timesteps = draws.integers("timestep", self.schedule.timesteps)
-        noise = draws.normal("noise", tuple(clips.latents.shape[1:])).to(clips.latents.dtype)
+        noise = self.objective.draw_noise(draws, tuple(clips.latents.shape[1:])).to(clips.latents.dtype)
         return diffuse(clips.latents, noise, timesteps, schedule=self.schedule, prediction=self.prediction)
 
     @torch.no_grad()
@@ -140,8 +143,8 @@ class VideoDiffusion(nn.Module):
         depth network has no part in the loss and never trains.
         """
         patterns = {
-            "camera": [r"camera\..*", r"backbone\..*\.camera\..*", *self.camera.also_trains],
-            "all": [r"camera\..*", r"backbone\..*", r"image_projector\..*"],
+            "camera": [r"camera\..*", r"backbone\..*\.camera\..*", r"objective\..*", *self.camera.also_trains],
+            "all": [r"camera\..*", r"backbone\..*", r"image_projector\..*", r"objective\..*"],
         }.get(policy if isinstance(policy, str) else "", [policy] if isinstance(policy, str) else list(policy))
         names = []
         for name, parameter in self.named_parameters():

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from cami2v.attention.choice import AttentionChoice
 from cami2v.attention.core import choose_attention
+from cami2v.diffusion.objective import TrainingObjective
 from cami2v.diffusion.prediction import Prediction
 from cami2v.model import VideoDiffusion
 from launch.compose import instantiate_part
@@ -35,9 +36,17 @@ def build_model(config: DictConfig) -> VideoDiffusion:
             condition_drop_probability=config.diffusion.condition_drop_probability,
             random_condition_frame=config.diffusion.random_condition_frame,
             depth=instantiate_part(config.depth, "depth") if config.get("depth") else None,
+            objective=_objective(config),
         )
     choose_attention(model, attention_choice(config))
     return model
+
+
+def _objective(config: DictConfig) -> TrainingObjective | None:
+    # Runs from before the key existed minimised the mean squared error, which is what none means.
+    if not config.diffusion.get("objective"):
+        return None
+    return instantiate_part(config.diffusion.objective, "diffusion.objective")
 
 
 def attention_choice(config: DictConfig) -> AttentionChoice:

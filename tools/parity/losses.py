@@ -10,19 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from cami2v.backbones.base import VideoBackbone
-from cami2v.batch import Cameras, ClipBatch, Conditioning
+from cami2v.batch import Cameras, ClipBatch, Conditioning, LatentBatch
 from cami2v.camera_control.base import CameraCondition
 from cami2v.camera_control.none import NoCameraControl
 from cami2v.diffusion.condition_drop import drop_masks
-from cami2v.diffusion.loss import LossKind, diffusion_loss, vlb_weights, weighted_loss
-from cami2v.diffusion.prediction import Prediction, diffuse
+from cami2v.diffusion.objective import TrainingObjective
+from cami2v.diffusion.prediction import Prediction
 from cami2v.draws import Draws
 from cami2v.encoders.base import FirstStage, ImageEncoder, TextEncoder
 from cami2v.model import VideoDiffusion
 from tools.parity.cases import Case, normal
 from tools.parity.checks import Checks
-from tools.parity.published_schedule import published_schedule
+from tools.parity.published_schedule import TIMESTEPS, published_schedule
+from tools.parity.stored_cameras import cameras_of
 from tools.parity.toy_denoiser import read_toy_denoiser
+
+SETTINGS = {
+    "parameterization", "loss_type", "original_elbo_weight", "l_simple_weight", "logvar_init", "learn_logvar",
+    "noise_strength", "via",
+}  # fmt: skip
+"""What a row of losses chooses; everything else in it was measured."""
 
 
 def p_losses(case: Case) -> Checks:
@@ -33,41 +40,49 @@ def p_losses(case: Case) -> Checks:
     checks, tolerance = Checks(), case.stated_tolerance(1e-5)
     for number, row in enumerate(case.parameters["rows"]):
         base = re.search(r"dynamic rescale base ([\d.]+)", row.get("via", ""))
-        schedule = published_schedule(dynamic_rescale_base=float(base[1]) if base else None)
-        prediction = Prediction(row["parameterization"])
-        # The published code draws the offset before the noise itself; listed numbers have no order.
-        noise = inputs["noise"] + row.get("noise_strength", 0) * inputs["offset"]
-        noisy = diffuse(inputs["x0"], noise, t, schedule=schedule, prediction=prediction)
+        model = _model(
+            prediction=Prediction(row["parameterization"]),
+            schedule=published_schedule(dynamic_rescale_base=float(base[1]) if base else None),
+            objective=_objective(row),
+        )
+        draws = _ListedDraws(len(t), {"noise": inputs["noise"], "noise_offset": inputs["offset"], "timestep": t})
+        noisy = model.add_noise(_latents(inputs["x0"]), draws)
         output = toy(noisy.noisy, t, inputs["cat"], inputs["ctx"])
-        ours = _logged(row, diffusion_loss(output, noisy.target, kind=_kind(row)), t, vlb_weights(schedule, prediction))
-        for name, theirs in row.items():
-            if name == "loss" or name == "logvar" or name.startswith("train/"):
-                checks.at_most(f"row {number} {name}", abs(ours[name].item() - theirs) / abs(theirs), tolerance)
+        ours = _logged(row, model, model.objective.per_sample(output, noisy.target), t)
+        for name in row.keys() - SETTINGS:
+            error = abs(ours[name].item() - row[name]) / abs(row[name])
+            checks.at_most(f"row {number} {name}", error, tolerance)
     return checks
 
 
-def _logged(row: dict[str, Any], per_sample: Tensor, t: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    log_variance = torch.full_like(weights, row.get("logvar_init", 0.0))
-    common = {"log_variance": log_variance, "vlb_weights": weights}
-    total = weighted_loss(
-        per_sample,
-        t,
-        **common,
-        simple_weight=row.get("l_simple_weight", 1.0),
-        vlb_weight=row.get("original_elbo_weight", 0.0),
-    )
-    return {
+def _objective(row: dict[str, Any], **changes: Any) -> TrainingObjective:
+    options = {
+        "kind": row["loss_type"],
+        "noise_offset": float(row.get("noise_strength", 0)),
+        "simple_weight": row.get("l_simple_weight", 1.0),
+        "vlb_weight": row.get("original_elbo_weight", 0.0),
+        "log_variance": row.get("logvar_init", 0.0),
+        "learn_log_variance": row.get("learn_logvar", False),
+        "timesteps": TIMESTEPS,
+    }
+    return TrainingObjective(**(options | changes))
+
+
+def _logged(row: dict[str, Any], model: VideoDiffusion, per_sample: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def combined(objective: TrainingObjective) -> Tensor:
+        return objective.combine(per_sample, t, schedule=model.schedule, prediction=model.prediction)
+
+    total = combined(model.objective)
+    logged = {
         "loss": total,
-        "logvar": log_variance.mean(),
         "train/loss": total,
         "train/loss_simple": per_sample.mean(),
-        "train/loss_gamma": weighted_loss(per_sample, t, **common, simple_weight=1.0, vlb_weight=0.0),
-        "train/loss_vlb": weighted_loss(per_sample, t, **common, simple_weight=0.0, vlb_weight=1.0),
+        "train/loss_gamma": combined(_objective(row, simple_weight=1.0, vlb_weight=0.0)),
+        "train/loss_vlb": combined(_objective(row, simple_weight=0.0, vlb_weight=1.0)),
     }
-
-
-def _kind(row: dict[str, Any]) -> LossKind:
-    return "l1" if row["loss_type"] == "l1" else "l2"
+    if model.objective.log_variance is not None:
+        logged["logvar"] = model.objective.log_variance.mean()
+    return logged
 
 
 def _loss_inputs(case: Case) -> dict[str, Tensor]:
@@ -109,47 +124,74 @@ def condition_drop(case: Case) -> Checks:
 
 def _encode(uniform: Tensor, probability: float, condition_frame: Tensor, frames: int) -> Conditioning:
     batch = len(uniform)
-    model = VideoDiffusion(
-        first_stage=_Pixels(),
-        text_encoder=_Length(),
-        image_encoder=_Mean(),
-        image_projector=_First(),
-        camera=NoCameraControl(),
-        backbone=_NoBackbone(),
-        schedule=published_schedule(),
-        prediction=Prediction.EPS,
-        frame_rate="stride",
-        condition_drop_probability=probability,
-        random_condition_frame=True,
-    )
+    model = _model(condition_drop_probability=probability)
     video = torch.arange(1.0, frames + 1)[None, None, :, None, None].expand(batch, 3, frames, 2, 2)
     clips = ClipBatch(
         clip_ids=tuple(str(number) for number in range(batch)),
         captions=("caption",) * batch,
         seeds=torch.arange(batch),
         video=video.clone(),
-        cameras=Cameras(
-            world_to_camera=torch.eye(4, dtype=torch.float64)[:3].repeat(batch, frames, 1, 1),
-            intrinsics_pixels=torch.ones(batch, frames, 4, dtype=torch.float64),
-            translation_scale=torch.ones(batch, frames, dtype=torch.float64),
-            height=2,
-            width=2,
-        ),
+        cameras=_cameras(batch, frames),
         frame_indices=torch.arange(frames).repeat(batch, 1),
         frame_stride=torch.ones(batch, dtype=torch.int64),
         frames_per_second=torch.ones(batch),
     )
-    draws = _ListedUniform(clips.seeds, uniform)
+    draws = _ListedDraws(batch, {"condition_drop": uniform})
     return model.encode(clips, draws, condition_frame=condition_frame, drop=True).conditioning
 
 
-class _ListedUniform(Draws):
-    def __init__(self, seeds: Tensor, uniform: Tensor) -> None:
-        super().__init__(seeds)
-        self._uniform = uniform
+def _latents(clean: Tensor) -> LatentBatch:
+    batch, frames = clean.shape[0], clean.shape[2]
+    nothing = torch.zeros(batch, 1, 1)
+    return LatentBatch(
+        seeds=torch.arange(batch),
+        latents=clean,
+        conditioning=Conditioning(
+            image_latents=clean, text_tokens=nothing, image_tokens=nothing, frame_rate=torch.ones(batch)
+        ),
+        cameras=_cameras(batch, frames),
+        condition_frame=torch.zeros(batch, dtype=torch.int64),
+    )
+
+
+def _cameras(batch: int, frames: int) -> Cameras:
+    return cameras_of(torch.eye(4).repeat(batch, frames, 1, 1))
+
+
+def _model(**changes: Any) -> VideoDiffusion:
+    """Make the model around a denoiser and encoders that are not there."""
+    options: dict[str, Any] = {
+        "schedule": published_schedule(), "prediction": Prediction.EPS, "condition_drop_probability": 0.0,
+    }  # fmt: skip
+    return VideoDiffusion(
+        first_stage=_Pixels(),
+        text_encoder=_Length(),
+        image_encoder=_Mean(),
+        image_projector=_First(),
+        camera=NoCameraControl(),
+        backbone=_NoBackbone(),
+        frame_rate="stride",
+        random_condition_frame=True,
+        **(options | changes),
+    )
+
+
+class _ListedDraws(Draws):
+    """Numbers listed by purpose."""
+
+    def __init__(self, batch: int, listed: dict[str, Tensor]) -> None:
+        super().__init__(torch.arange(batch))
+        self._listed = listed
+
+    def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        assert tuple(self._listed[purpose].shape[1:]) == shape
+        return self._listed[purpose]
 
     def uniform(self, purpose: str) -> Tensor:
-        return self._uniform
+        return self._listed[purpose]
+
+    def integers(self, purpose: str, high: int) -> Tensor:
+        return self._listed[purpose]
 
 
 class _Pixels(FirstStage):
