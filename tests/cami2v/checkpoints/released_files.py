@@ -54,14 +54,18 @@ def released_weights(camera: str = "cami2v", *overrides: str, rescale: bool = Fa
 
 def as_released(model: VideoDiffusion, *, rescale: bool = False) -> dict[str, Tensor]:
     """Return random fp16 weights for a model, as its released counterpart would hold them."""
+    return {name: random_tensor(name, shape) for name, shape in released_shapes(model, rescale=rescale).items()}
+
+
+def released_shapes(model: VideoDiffusion, *, rescale: bool = False) -> dict[str, tuple[int, ...]]:
+    """Return what the released counterpart of a model holds, left-overs included."""
     parameters = dict(model.named_parameters())
     names = released_names(parameters)
     shapes = {names[ours]: tuple(to_released_shape(ours, value).shape) for ours, value in parameters.items()}
     blocks = [int(match[1]) for match in map(TEXT_BLOCK.match, shapes) if match]
     # The last block of the text tower, which is never run and not built.
     unused = {f"cond_stage_model.model.transformer.resblocks.{max(blocks) + 1}.ln_1.weight": (8,)}
-    left_overs = LEFT_OVERS | unused | ({"scale_arr": (1400,)} if rescale else {})
-    return {name: random_tensor(name, shape) for name, shape in (shapes | left_overs).items()}
+    return shapes | LEFT_OVERS | unused | ({"scale_arr": (1400,)} if rescale else {})
 
 
 def random_tensor(name: str, shape: Sequence[int]) -> Tensor:
