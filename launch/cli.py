@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a camera-control method, or resume a run",
     "sample": "image + caption + trajectory -> video",
     "evaluate": "generate for a split and score the camera paths",
+    "weights": "list, fetch and check the released weights",
     "doctor": "what is installed here, and what is missing for what",
 }
 

@@ -47,12 +47,13 @@ def test_an_unknown_verb_is_answered_in_one_line():
     result = shell("trian")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: cami2v has no verb 'trian'; did you mean 'train'? (verbs: pack, train, sample, evaluate, doctor)\n"
+        "error: cami2v has no verb 'trian'; did you mean 'train'? "
+        "(verbs: pack, train, sample, evaluate, weights, doctor)\n"
     )
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_is_a_hydra_application_with_its_own_help(verb, tmp_path):
+@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb != "weights"])
+def test_every_configured_verb_is_a_hydra_application_with_its_own_help(verb, tmp_path):
     result = shell(verb, "--help", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert f"cami2v {verb} [key=value ...]" in result.stdout
