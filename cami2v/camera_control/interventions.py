@@ -49,7 +49,7 @@ def comparison_trajectories(batch: ClipBatch, *, others: Cameras | None = None) 
 
     Without it a model that obeys would look deaf: asked to stand still, it does under all three.
     """
-    comparisons: dict[Comparison, ClipBatch] = {**camera_interventions(batch, others=others)}
+    comparisons = dict[Comparison, ClipBatch](camera_interventions(batch, others=others).items())
     if _barely_moves(batch.cameras):
         comparisons["moving"] = replace(batch, cameras=_moving(batch.cameras))
     return comparisons

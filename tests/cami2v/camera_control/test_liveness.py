@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from cami2v.backbones.dynamicrafter.unet import DynamiCrafterUNet
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import NOISE_LEVELS, GuardSettings, camera_effect, check_camera, verdict
 from cami2v.geometry.trajectories import preset
@@ -177,14 +178,16 @@ def test_measuring_leaves_no_trace_and_costs_a_handful_of_predictions(
     healthy: VideoDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = copy.deepcopy(healthy).train()
-    model.backbone.encoder.eval()
+    denoiser = model.backbone
+    assert isinstance(denoiser, DynamiCrafterUNet)
+    denoiser.encoder.eval()
     modes = [module.training for module in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     calls: list[bool] = []
     forward = model.backbone.forward
 
     def counted(*arguments: Any) -> torch.Tensor:
-        calls.append(model.backbone.middle.training)
+        calls.append(denoiser.middle.training)
         return forward(*arguments)
 
     monkeypatch.setattr(model.backbone, "forward", counted)

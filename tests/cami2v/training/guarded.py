@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -58,8 +59,15 @@ def model(*, pretrained: bool) -> VideoDiffusion:
     return built
 
 
-def train_guarded(folder: Path, kind: str, *, guard: str | None = "error", pretrained: bool = True, judged_at: int = 2,
-                  **more: object) -> Trainer:  # fmt: skip
+def train_guarded(
+    folder: Path,
+    kind: str,
+    *,
+    guard: Literal["error", "warn"] | None = "error",
+    pretrained: bool = True,
+    judged_at: int = 2,
+    **more: Any,
+) -> Trainer:
     """Train as toys.train does; without `guard` nothing watches."""
     callbacks = []
     if guard is not None:
@@ -72,7 +80,7 @@ def train_guarded(folder: Path, kind: str, *, guard: str | None = "error", pretr
                 log=MetricsLog(every_steps=1, settings=LOGGING, config={}),
             )
         )
-    settings = {"max_steps": 3, "checkpoint_every_steps": 2, "global_batch_size": 2, **more}
+    settings: dict[str, Any] = {"max_steps": 3, "checkpoint_every_steps": 2, "global_batch_size": 2, **more}
     return train(
         folder, kind, model=model(pretrained=pretrained), stream=Clips(), callbacks=tuple(callbacks), **settings
     )
