@@ -107,8 +107,8 @@ def _image(key: str, height: int, width: int) -> Tensor:
 
 
 def _image_of_mean(case: Case, key: str, mean: float, resolution: tuple[int, int]) -> Tensor | None:
-    # Keys are "data/two/a" and "data/two/b", with or without the folder's word for its split.
-    folders = ("data/two", f"data/two/{case.split}", case.key)
+    # In the published folder the keys are data/two/a and data/two/b.
+    folders = ("data/two", case.key)
     for (height, width), folder in itertools.product(dict.fromkeys(_sizes(case)), folders):
         image = _image(f"{folder}/{key}", height, width)
         framed = _clip(image, resolution, 1, 1).video
