@@ -184,7 +184,8 @@ def commands(role: str, experiments: Sequence[str], file: Path, base: str | None
     path, first = quote(str(file)), experiments[0]
     rest = "image=<image> caption=<text> trajectory=orbit_right"
     if role == "depth":
-        return [f'use it last: cami2v sample experiment={first} checkpoint="<base>","<delta>",{path} {rest}']
+        depth = "overrides=[depth=depth_anything_v2_hypersim_vitl]"
+        return [f'sample: cami2v sample experiment={first} "{depth}" checkpoint="<base>","<delta>",{path} {rest}']
     if role == "delta":
         over = f'"<{base or "base"}>"'
         return [f"sample: cami2v sample experiment={first} checkpoint={over},{path} {rest}"]
