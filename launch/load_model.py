@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from cami2v.attention.choice import AttentionChoice
+from cami2v.checkpoints.archives import open_archive
 from cami2v.checkpoints.load import find_weights, load_weights, weight_names
 from cami2v.checkpoints.load_released import load_released, match_released
 from cami2v.checkpoints.report import LoadReport, RefusedWeightsError
@@ -103,6 +104,8 @@ def _load_run(path: Path, source: Source) -> LoadedModel:
 
 def _load_files(paths: Sequence[Path], source: Source) -> LoadedModel:
     names = ",".join(str(path) for path in paths)
+    for path in paths:
+        open_archive(path)
     if source.from_experiment is None:
         known = ", ".join(sorted(file.stem for file in (conf_folder() / "experiment").glob("*.yaml")))
         raise ValueError(

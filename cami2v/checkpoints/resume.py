@@ -62,7 +62,7 @@ def load_checkpoint(checkpoint: Path, engine: Engine, provenance: Provenance) ->
     if record["provenance"]["base_fingerprint"] != provenance.base_fingerprint:
         raise ValueError(
             f"resume: the frozen weights of this run differ from those {checkpoint} was trained on; use the same "
-            "backbone, encoders and seed"
+            "backbone, encoders, seed and base (init_from)"
         )
     engine.load_state(checkpoint / "engine")
     # DeepSpeed and Accelerate skip what they do not find; only a comparison shows that everything arrived.

@@ -25,6 +25,7 @@ from tests.cami2v.checkpoints.released_files import as_released, save, split
 from tests.cami2v.training.conftest import one_process as one_process  # a fixture, used by name
 from tests.cami2v.training.toys import forget_engine
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
+from tools.convert_checkpoint import main as convert
 
 EXPERIMENT = "cami2v_256"
 # As small as a model goes that still has every part of a released file.
@@ -112,12 +113,13 @@ def test_the_values_arrive(files: tuple[Path, Path]) -> None:
         ("{base},{delta}", {"experiment": "cameractrl_256"}, "it holds CamI2V or RealCam-I2V's camera modules"),
         ("{base}", {"experiment": EXPERIMENT, "base": "x"}, "base=x: belongs to runs"),
         ("", {}, "checkpoint=: does not exist"),
+        ("{folder}", {}, "neither a run folder (config.yaml) nor a DeepSpeed checkpoint"),
     ],
 )
 def test_what_a_user_got_wrong_is_one_line(
     files: tuple[Path, Path], checkpoint: str, changes: dict[str, str], message: str
 ) -> None:
-    names = {"base": str(files[0]), "delta": str(files[1])}
+    names = {"base": str(files[0]), "delta": str(files[1]), "folder": str(files[0].parent)}
     with pytest.raises(ValueError, match=re.escape(message.format(**names))) as refusal:
         load(checkpoint.format(**names), **changes)
     assert "\n" not in str(refusal.value)
@@ -226,6 +228,39 @@ def test_a_run_started_from_a_run_finds_the_base_of_both(
     weights = load_file(second / "checkpoints/step-00000001/trainable.safetensors")
     for name, parameter in load(second).model.named_parameters():
         assert torch.equal(parameter.detach().cpu(), weights[name] if name in weights else base.read(name).float())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["zero2", "zero3"])
+def test_a_deepspeed_run_exports_to_one_strict_file(
+    files: tuple[Path, Path], shards: Path, tmp_path: Path, engine: str, one_process: None
+) -> None:
+    config = training_config(tmp_path, shards, f"init_from={files[0]}", "trainer.max_steps=1", f"engine={engine}")
+    train(config, prepare(config))
+    forget_engine()
+    ours, released = tmp_path / "whole.safetensors", tmp_path / "whole.pt"
+    assert convert(["export", str(tmp_path / "run"), str(ours)]) == 0
+    assert convert(["export", str(tmp_path / "run"), str(released), "--released-names"]) == 0
+    expected = dict(load(tmp_path / "run").model.named_parameters())
+    for path in (ours, released):
+        model = load(path, EXPERIMENT).model
+        assert all(torch.equal(value, expected[name]) for name, value in model.named_parameters())
+    # With the base's left-overs, so that the published loader finds all it asks for.
+    assert open_weights(released).unused.keys() == open_weights(files[0]).unused.keys()
+
+
+@pytest.mark.slow
+def test_trained_weights_over_their_base_and_over_another(
+    trained: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    weights = trained / "checkpoints/step-00000003/trainable.safetensors"
+    expected = dict(load(trained).model.named_parameters())
+    model = load([str(files[0]), str(weights)], EXPERIMENT).model
+    assert all(torch.equal(value, expected[name]) for name, value in model.named_parameters())
+    archive = open_weights(files[0]).archive
+    other = {name: archive.read(name) for name in archive.tensors} | {"model.diffusion_model.out.2.bias": torch.ones(4)}
+    with pytest.raises(ValueError, match="was trained on another base than the files before it"):
+        load([str(save(tmp_path / "other.ckpt", other)), str(weights)], EXPERIMENT)
 
 
 def test_training_refuses_released_files_before_anything_is_built(

@@ -213,3 +213,32 @@ def test_names_and_shapes_are_judged_without_memory(tmp_path: Path) -> None:
 def test_only_part_of_a_checkpoint(tmp_path: Path) -> None:
     part = {n: v for n, v in released_weights().items() if not n.startswith("first_stage_model.")}
     assert "it holds nothing of first_stage" in str(refusal([save(tmp_path / "part.ckpt", part)]))
+
+
+def test_a_depth_network_is_a_third_file_under_its_own_names(tmp_path: Path) -> None:
+    build = ("realcam_i2v", "depth=tiny")
+    weights = released_weights(*build)
+    prefix = "depth_predictor."
+    depth = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    rest = {name: value for name, value in weights.items() if not name.startswith(prefix)}
+    pair = [
+        save(tmp_path / "base.ckpt", {n: v for n, v in rest.items() if not is_camera(n)}, "state_dict"),
+        save(tmp_path / "delta.pt", {n: v for n, v in rest.items() if is_camera(n)}),
+    ]
+    own = save(tmp_path / "depth_anything.pth", depth)
+    model = all_zero(tiny_model(*build))
+    report = load_released([*pair, own], model)
+    assert [file.role for file in report.files] == ["base", "delta", "depth"]
+    assert all(
+        torch.equal(p.detach(), open_weights(own).read(n).float())
+        for n, p in model.named_parameters()
+        if n[:6] == "depth."
+    )
+    assert len(depth) > 10
+
+    assert "give the Depth Anything file last" in str(refusal(pair, *build))
+    assert f"{own}: none of its" in str(refusal([*pair, own], "realcam_i2v"))
+    # A whole inference file carries the depth network; a model without one leaves it out and says so.
+    whole = load_released([save(tmp_path / "whole.ckpt", weights)], tiny_model("realcam_i2v"))
+    reasons = {whole.unused[name] for name in weights if name.startswith(prefix)}
+    assert reasons == {"depth network, and this model has none"}
