@@ -89,7 +89,9 @@ def compare_level(checks: Checks, case: Case, name: str, mask: Tensor, level: in
 def pair_counts(mask: Tensor, frames: int) -> Tensor:
     """Count the True entries of every pair of frames."""
     batch, tokens = mask.shape[:2]
-    return mask.view(batch, frames, tokens // frames, frames, tokens // frames).sum(dim=(2, 4))
+    blocks = mask.view(batch, frames, tokens // frames, frames, tokens // frames)
+    # Frame by frame: the sum of booleans takes eight bytes for each of them.
+    return torch.stack([blocks[:, frame].sum(dim=(1, 3)) for frame in range(frames)], dim=1)
 
 
 def image_size(case: Case) -> tuple[int, int]:
