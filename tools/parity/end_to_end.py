@@ -12,7 +12,6 @@ from torch import Tensor
 from cami2v.batch import ClipBatch, Conditioning
 from cami2v.camera_control.none import NoCameraControl
 from cami2v.checkpoints.released_names import released_names
-from cami2v.diffusion.loss import diffusion_loss
 from cami2v.diffusion.prediction import Prediction
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.model import VideoDiffusion
@@ -61,8 +60,9 @@ def whole_model(case: ModelCase) -> Checks:
 
     noisy = model.add_noise(clips, draws)
     predicted = model.backbone(noisy.noisy, noisy.timesteps, conditioning, condition)
-    loss = diffusion_loss(predicted, noisy.target).mean()
-    checks.at_most("loss", abs(loss.item() - case.entry["loss"]) / abs(case.entry["loss"]), LOSS)
+    errors = model.objective.per_sample(predicted, noisy.target)
+    loss = model.objective.combine(errors, noisy.timesteps, schedule=model.schedule, prediction=model.prediction)
+    compare_loss(checks, case, loss)
     if trained:
         loss.backward()
         compare_gradients(checks, case, {name: parameter.grad for name, parameter in trained.items()})
@@ -75,6 +75,11 @@ def compare_encodings(checks: Checks, case: ModelCase, latents: Tensor, conditio
     compare_output(checks, case, "c_concat_t0", conditioning.image_latents[:, :, :1])
     compare_output(checks, case, "c_crossattn_img", conditioning.image_tokens)
     compare_tap(checks, case, "c_crossattn", torch.cat([conditioning.text_tokens, conditioning.image_tokens], dim=1))
+
+
+def compare_loss(checks: Checks, case: ModelCase, loss: Tensor) -> None:
+    """Compare the training loss."""
+    checks.at_most("loss", abs(loss.item() - case.entry["loss"]) / abs(case.entry["loss"]), LOSS)
 
 
 def compare_gradients(checks: Checks, case: ModelCase, gradients: dict[str, Tensor | None]) -> None:
