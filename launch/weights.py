@@ -14,12 +14,13 @@ from cami2v.checkpoints.load_released import match_released
 from cami2v.checkpoints.recognise import Recognised, recognise
 from cami2v.checkpoints.released_files import RELEASED_FILES, ReleasedFile, find_released, released_with_hash
 from cami2v.checkpoints.released_names import released_names
-from cami2v.checkpoints.report import RefusedWeightsError
+from cami2v.checkpoints.report import RefusedWeightsError, Role
 from cami2v.model import VideoDiffusion
 from launch.build import build_skeleton
 from launch.compose import compose_config, quote
 from launch.errors import USER_ERRORS, fail
 
+FOLDER = Path("weights")
 UNKNOWN = "not known here; asked from the hub at fetch"
 
 
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=list_files)
     fetching = verbs.add_parser("fetch", help="download, continue a download, verify")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="as `cami2v weights list` names them")
-    fetching.add_argument("--to", type=Path, default=Path("weights"), help="folder; below it <repository>/<file>")
+    fetching.add_argument("--to", type=Path, default=FOLDER, help="folder; below it <repository>/<file>")
     fetching.add_argument("--revision", help="commit, tag or branch of the repository; default: its main branch")
     fetching.add_argument("--file", help="the file's name in the repository, for one NAME")
     fetching.set_defaults(run=fetch_files)
@@ -94,7 +95,12 @@ def fetch_files(arguments: argparse.Namespace) -> None:
             print(f"  note: the hub's file is another one than was known here (sha256 {file.sha256}): replaced since")
         fetch(hub_file, target, say=lambda line: print(f"  {line}", flush=True))
         print(f"  verified: {_verified(hub_file)}\n  {target}")
-        print("\n".join(f"  {command}" for command in commands(file.role, file.experiments, target, file.base)))
+        print(
+            "\n".join(
+                f"  {command}"
+                for command in commands(file.role, file.experiments, target, _base(file.experiments), arguments.to)
+            )
+        )
 
 
 def _on_hub(file: ReleasedFile, path: str | None, revision: str | None) -> HubFile:
@@ -139,8 +145,7 @@ def _check(path: Path) -> bool:
     if wrong:
         print(f"  incomplete: {wrong}")
         return False
-    base = next((file.base for file in RELEASED_FILES if file.base and experiments[0] in file.experiments), None)
-    print("\n".join(f"  {line}" for line in commands(found.role, experiments, path, base)))
+    print("\n".join(f"  {line}" for line in commands(found.role, experiments, path, _base(experiments))))
     return True
 
 
@@ -179,21 +184,31 @@ def _delta_fault(found: Recognised, model: VideoDiffusion) -> str | None:
     return f"{len(extra)} weights that nothing trains (first: {extra[0]})" if extra else None
 
 
-def commands(role: str, experiments: Sequence[str], file: Path, base: str | None) -> list[str]:
-    """Return the command lines that use a file, as a shell takes them."""
+def commands(role: Role, experiments: Sequence[str], file: Path, base: str | None, folder: Path = FOLDER) -> list[str]:
+    """Return the command lines that use a file, as a shell takes them once the words in capitals are replaced."""
     path, first = quote(str(file)), experiments[0]
-    rest = "image=<image> caption=<text> trajectory=orbit_right"
+    over = quote(str(_place(find_released(base), folder))) if base else "BASE"
+    rest = "image=IMAGE caption=TEXT trajectory=orbit_right"
     if role == "depth":
-        depth = "overrides=[depth=depth_anything_v2_hypersim_vitl]"
-        return [f'sample: cami2v sample experiment={first} "{depth}" checkpoint="<base>","<delta>",{path} {rest}']
+        depth = "overrides=['depth=depth_anything_v2_hypersim_vitl']"
+        return [f'sample: cami2v sample experiment={first} "{depth}" checkpoint={over},DELTA,{path} {rest}']
     if role == "delta":
-        over = f'"<{base or "base"}>"'
         return [f"sample: cami2v sample experiment={first} checkpoint={over},{path} {rest}"]
     sampling = [f"sample: cami2v sample experiment={first} checkpoint={path} {rest}"]
     if role == "full":
-        return [*sampling, f"train on: cami2v train experiment={first} init_from={path} data=<shards>"]
+        return [*sampling, f"train on: cami2v train experiment={first} init_from={path} data=SHARDS"]
     trained = [name for name in experiments if not name.startswith("dynamicrafter")]
-    return [*sampling, *(f"train: cami2v train experiment={name} init_from={path} data=<shards>" for name in trained)]
+    return [*sampling, *(f"train: cami2v train experiment={name} init_from={path} data=SHARDS" for name in trained)]
+
+
+def _base(experiments: Sequence[str]) -> str | None:
+    """Return the base of the deltas of an experiment."""
+    return next((file.base for file in RELEASED_FILES if file.base and experiments[0] in file.experiments), None)
+
+
+def _place(file: ReleasedFile, folder: Path) -> Path:
+    """Return where `fetch` puts a file."""
+    return folder / file.repository / (file.file or "FILE")
 
 
 def _size(hub_file: HubFile) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cami2v.checkpoints.diagnosis import CAMERA
-from cami2v.checkpoints.released_files import RELEASED_FILES, find_released, released_with_hash
+from cami2v.checkpoints.released_files import RELEASED_FILES, ReleasedFile, find_released, released_with_hash
 from cami2v.checkpoints.released_names import released_names, to_released_shape
 from launch import weights
 from launch.build import build_skeleton
@@ -99,6 +99,20 @@ def test_list_says_what_is_known_and_what_not(
     assert "realcam_i2v_256  (delta, size not known here; asked from the hub at fetch)" in printed
 
 
+@pytest.mark.parametrize("file", RELEASED_FILES, ids=lambda file: file.name)
+def test_the_commands_it_prints_compose(file: ReleasedFile) -> None:
+    for line in weights.commands(file.role, file.experiments, Path("w/a file.pt"), file.base or "dynamicrafter_256"):
+        program, verb, *overrides = shlex.split(line.partition(": ")[2])
+        assert program == "cami2v"
+        config = compose_config(verb, [item for item in overrides if item != "data=SHARDS"])
+        if verb == "train":
+            assert config.init_from == "w/a file.pt"
+            continue
+        assert config.from_experiment == file.experiments[0]
+        checkpoint = config.checkpoint if isinstance(config.checkpoint, str) else config.checkpoint[-1]
+        assert checkpoint == "w/a file.pt"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -136,7 +150,7 @@ def test_fetch_downloads_verifies_and_says_what_next(tmp_path: Path) -> None:
         )
         named = shell(hub, "fetch", "realcam_i2v_256", "--file", "realcam.safetensors", "--to", "w", cwd=tmp_path)
         assert named.returncode == 0, named.stderr
-        assert 'checkpoint="<dynamicrafter_256>",w/MuteApo/CamI2V/realcam.safetensors' in named.stdout
+        assert "checkpoint=w/Doubiiu/DynamiCrafter/model.ckpt,w/MuteApo/CamI2V/realcam.safetensors" in named.stdout
         hub.files = {}
         gone = shell(hub, "fetch", "cami2v_256", "--to", "elsewhere", cwd=tmp_path)
         assert gone.stderr.startswith("error: cami2v_256: MuteApo/CamI2V has no 256_cami2v.pt (it has: nothing)")
@@ -181,7 +195,7 @@ def test_check_recognises_deltas_and_what_they_lack(
     printed = capsys.readouterr().out
     assert ": delta, " in printed
     assert "its names fit realcam_i2v_256 and realcam_i2v_512 and cami2v_256 and cami2v_512 alike" in printed
-    assert 'experiment=realcam_i2v_256 checkpoint="<dynamicrafter_256>",' in printed
+    assert f"experiment=realcam_i2v_256 checkpoint=weights/Doubiiu/DynamiCrafter/model.ckpt,{tmp_path}" in printed
     lost = sorted(delta)[0]
     assert run(monkeypatch, "check", str(saved(tmp_path / "part.pt", {k: delta[k] for k in delta if k != lost}))) == 2
     assert f"incomplete: 1 of 270 trained weights are missing (first: {lost})" in capsys.readouterr().out
