@@ -98,7 +98,10 @@ class _BandedAttention(torch.autograd.Function):
             of_q, of_k, of_v = torch.autograd.grad(attended, (q, k, v), gradient[clip][:, queries])
             query_gradient[clip, :, queries] = of_q
             for sums, part in ((key_gradient[clip], of_k), (value_gradient[clip], of_v)):
-                sums.add_(part) if keys is None else sums.index_add_(1, keys, part.to(total))
+                if keys is None:
+                    sums.add_(part)
+                else:
+                    sums.transpose(0, 1).index_add_(0, keys, part.transpose(0, 1).to(total))
         return query_gradient, key_gradient.to(key.dtype), value_gradient.to(value.dtype), None, None
 
 
@@ -115,7 +118,7 @@ def _tiles(
             selected = None
             if device.type == PRUNING_DEVICE:
                 seen = allowed.any(dim=0).nonzero()[:, 0]
-                allowed = allowed[:, seen]
+                allowed = allowed.index_select(1, seen)
                 selected = torch.cat([torch.arange(always_visible), seen + always_visible])
             allowed = functional.pad(allowed, (always_visible, 0), value=True)
             if allowed.shape[1]:
@@ -132,8 +135,11 @@ def _query_tiles(grid: CellGrid, keys: int, device: torch.device) -> Iterator[In
                 yield from (tile.flatten() for tile in rows.split(TILE_SIDE, dim=1))
 
 
-def _selected(tensor: Float[Tensor, "heads n c"], index: Int64[Tensor, " m"] | None) -> Float[Tensor, "heads m_or_n c"]:
-    return tensor if index is None else tensor.index_select(1, index)
+def _selected(
+    tensor: Float[Tensor, "heads n c"], index: Int64[Tensor, " selected"] | None
+) -> Float[Tensor, "heads m c"]:
+    # Along the outermost axis in memory: along any other one the whole tensor would be copied first.
+    return tensor if index is None else tensor.transpose(0, 1).index_select(0, index).transpose(0, 1)
 
 
 def _attend_tile(

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 
+from cami2v.attention import sdpa
 from cami2v.attention.epipolar_bands import EpipolarBands
+from cami2v.attention.masks import DenseMask
 from cami2v.backbones.initialisation import zero_initialised
 from cami2v.camera_control.base import BlockSite, TokenGrid
 from cami2v.camera_control.cami2v import CamI2V, CamI2VAdapter
@@ -240,3 +243,31 @@ def test_activation_checkpointing_keeps_the_gradients_of_the_camera_alone() -> N
         assert gradient is not None
         assert gradient.abs().sum() > 0, name
         torch.testing.assert_close(checkpointed[name], gradient)
+
+
+@pytest.mark.parametrize(
+    ("insertion", "activation_checkpointing", "changes"),
+    [("main_branch", False, {}), ("temporal_attention", True, {"register_tokens": 0, "keys": "condition_frame"})],
+)
+def test_bands_in_tiles_give_what_written_out_masks_give(
+    monkeypatch: pytest.MonkeyPatch, insertion: str, activation_checkpointing: bool, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
+    monkeypatch.setattr(sdpa, "TILE_SIDE", 5)
+    control = tiny_cami2v(insertion=insertion, **changes)
+    unet = tiny_unet(control.adapter_for, activation_checkpointing=activation_checkpointing)
+    randomise(unet)
+    condition = control.encode(tiny_cameras(), condition_frame=CONDITION_FRAME, draws=DRAWS)
+    levels = {level: DenseMask(allowed=mask.dense()) for level, mask in condition.masks.levels.items()}
+    latents = tiny_latents()
+    results = []
+    for masks in (condition.masks, MaskPyramid(levels=levels)):
+        unet.zero_grad()
+        condition = dataclasses.replace(condition, masks=masks)
+        predicted = unet(latents, torch.tensor([10, 900]), tiny_conditioning(latents), condition)
+        predicted.square().mean().backward(retain_graph=True)
+        gradients = [p.grad for name, p in unet.named_parameters() if ".camera.epipolar." in name]
+        assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+        results.append([predicted, *gradients])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
