@@ -181,12 +181,12 @@ def _load(config: DictConfig) -> Run:
     return Run(
         model=loaded.model,
         animate=animate,
-        data=_held_out_data(loaded.config),
+        data=held_out_data(loaded.config),
         identity={**loaded.identity, "sampler": plain(sampler_node, "sampler")},
     )
 
 
-def _held_out_data(run_config: DictConfig) -> dict[str, Any]:
+def held_out_data(run_config: DictConfig) -> dict[str, Any]:
     """Return a run's data settings; its stride is that of its validation clips, where they have their own."""
     data = plain(run_config.data, "data")
     stride = data.pop("evaluation_frame_stride", None)

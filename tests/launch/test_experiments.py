@@ -23,6 +23,7 @@ from cami2v.geometry.epipolar import EpipolarOptions
 from cami2v.model import VideoDiffusion
 from launch.build import build_skeleton
 from launch.compose import compose_config, conf_folder, instantiate_part
+from launch.evaluate import held_out_data
 from launch.train import prepare
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +173,13 @@ def test_settings_are_the_published_ones(experiment: str) -> None:
     assert {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in actual.items()} == expected
     assert config.name == experiment
     assert config.trainer.trainable == ("all" if experiment.startswith("dynamicrafter") else "camera")
+
+
+def test_evaluation_takes_the_stride_of_held_out_clips() -> None:
+    published = held_out_data(compose_config("train", ["experiment=cami2v_256"]))
+    assert published["frame_stride"] == 8
+    assert "evaluation_frame_stride" not in published
+    assert held_out_data(compose_config("train", ["data.frame_stride=3"]))["frame_stride"] == 3
 
 
 @pytest.mark.parametrize("experiment", PUBLISHED)
