@@ -93,7 +93,9 @@ def image_clip(
     frames = trajectory.world_to_camera.shape[0]
     video = repeat(_framed(image, framing, compatibility), "c h w -> 1 c t h w", t=frames).contiguous()
     if last_image is not None:
-        video[0, :, -1] = _framed(last_image, framing_for(*last_image.shape[1:], target), compatibility)
+        video[0, :, -1] = _framed(
+            last_image, framing_for(last_image.shape[1], last_image.shape[2], target), compatibility
+        )
     if compatibility == "published":
         intrinsics = _published_intrinsics(framing, frames, field_of_view_degrees)
     else:

@@ -20,7 +20,7 @@ from launch.compose import compose_config
 
 
 def clip(image: torch.Tensor, **options: Any) -> ClipBatch:
-    settings = {
+    settings: dict[str, Any] = {
         "trajectory": choose_trajectory("static", frames=3, extent=1.0), "caption": "", "resolution": (20, 32),
         "portrait": "crop", "field_of_view_degrees": None, "frame_stride": 1, "frames_per_second": 8.0, "seed": 0,
         "compatibility": "none",
