@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from cami2v.checkpoints.load import find_weights, load_weights, read_metadata, weight_names
 from cami2v.checkpoints.load_released import load_released, match_released
@@ -20,7 +20,7 @@ from cami2v.training.run_folder import WEIGHTS, RunFolder
 from launch.build import build_skeleton
 from launch.compose import read_config
 
-Given = str | Path | Sequence[str | Path] | ListConfig | None
+Given = str | Path | Sequence[str | Path] | None
 """One file or folder, a list of files, or files joined by commas."""
 
 
