@@ -70,6 +70,14 @@ def load_model(source: Source) -> LoadedModel:
     return loaded
 
 
+def held_out_stride(config: DictConfig) -> int:
+    """Return the frame stride of a model's held-out clips; where training drew it from a range, the range's middle."""
+    if config.data.get("evaluation_frame_stride") is not None:
+        return int(config.data.evaluation_frame_stride)
+    stride = config.data.frame_stride
+    return stride if isinstance(stride, int) else sum(stride) // 2
+
+
 def _load_run(path: Path, source: Source) -> LoadedModel:
     if source.from_experiment is not None or source.overrides:
         raise ValueError(

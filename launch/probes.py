@@ -44,6 +44,7 @@ PACKAGES = (
     Package(distribution="safetensors", module="safetensors", needed_for=MODEL_VERBS),
     Package(distribution="diffusers", module="diffusers", needed_for=MODEL_VERBS),
     Package(distribution="open_clip_torch", module="open_clip", needed_for=MODEL_VERBS),
+    Package(distribution="timm", module="timm", needed_for=MODEL_VERBS),
     Package(distribution="torchmetrics", module="torchmetrics", needed_for=("evaluate",)),
     Package(distribution="scipy", module="scipy", needed_for=("pack", "sample", "evaluate")),
     Package(distribution="pycolmap", module="pycolmap", needed_for=("evaluate",)),

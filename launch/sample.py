@@ -18,7 +18,7 @@ from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajecto
 from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
 from cami2v.video import write_mp4
 from launch.compose import entry, settings
-from launch.load_model import Source, load_model
+from launch.load_model import Source, held_out_stride, load_model
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class SampleSettings:
     field_of_view_degrees: float | None
     portrait: Portrait
     compatibility: Compatibility
-    frame_stride: int
+    frame_stride: int | None
     frames_per_second: float
     attention: AttentionChoice | None
     steps: int | None
@@ -81,10 +81,11 @@ def sample(chosen: SampleSettings) -> Path:
         sampler.guidance.scale = chosen.guidance_scale
     trajectory = choose_trajectory(chosen.trajectory, frames=trained.data.frames, extent=chosen.extent)
     height, width = trained.data.resolution
+    stride = held_out_stride(trained) if chosen.frame_stride is None else chosen.frame_stride
     batch = image_clip(
-        image, trajectory, caption=chosen.caption, resolution=(height, width), frame_stride=chosen.frame_stride,
-        field_of_view_degrees=chosen.field_of_view_degrees, frames_per_second=chosen.frames_per_second,
-        seed=chosen.seed, portrait=chosen.portrait, compatibility=chosen.compatibility,
+        image, trajectory, caption=chosen.caption, resolution=(height, width), frame_stride=stride,
+        field_of_view_degrees=chosen.field_of_view_degrees, frames_per_second=None, seed=chosen.seed,
+        portrait=chosen.portrait, compatibility=chosen.compatibility,
     )  # fmt: skip
     moved = batch.to(next(model.parameters()).device)
     check_camera(model, moved, guards=chosen.guards, source=f"checkpoint={chosen.checkpoint}")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cami2v.video import read_frames
 from launch.compose import compose_config
+from launch.load_model import held_out_stride
 from launch.sample import run
 from tests.launch.untrained import random_run, untrained_run
 
@@ -64,6 +65,14 @@ def test_a_working_camera_may_stand_still(image: Path, tmp_path: Path, caplog: p
         sample(alive, image, tmp_path, "trajectory=static")
     assert "the camera is alive: relative change of the prediction 0 stationary, 0 shuffled, " in caplog.text
     assert (tmp_path / "room-static-seed0.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "stride"),
+    [("experiment=cami2v_512", 8), ("data.frame_stride=3", 3), ("data.frame_stride=[1,10]", 5)],
+)
+def test_a_model_is_told_the_stride_of_its_held_out_clips(settings: str, stride: int) -> None:
+    assert held_out_stride(compose_config("train", [settings])) == stride
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,10 @@ def test_the_fingerprint_sees_one_bit_and_ignores_what_is_excluded() -> None:
         other.frozen.weight[0, 0] = torch.nextafter(other.frozen.weight[0, 0], torch.tensor(9.0))
     assert fingerprint(model, []) != fingerprint(other, [])
     assert fingerprint(model, ["frozen.weight"]) == fingerprint(other, ["frozen.weight"])
+
+
+def test_the_fingerprint_leaves_out_the_depth_network() -> None:
+    model = ToyDiffusion()
+    before = fingerprint(model, [])
+    model.depth = torch.nn.Linear(2, 2)
+    assert fingerprint(model, []) == before
