@@ -8,6 +8,7 @@ import importlib.metadata
 import sys
 
 VERBS = {
+    "data": "prepare and check data sets",
     "pack": "posed videos -> shards that training reads",
     "train": "train a camera-control method, or resume a run",
     "sample": "image + caption + trajectory -> video",

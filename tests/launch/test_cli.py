@@ -48,11 +48,11 @@ def test_an_unknown_verb_is_answered_in_one_line():
     assert result.returncode == 2
     assert result.stderr == (
         "error: cami2v has no verb 'trian'; did you mean 'train'? "
-        "(verbs: pack, train, sample, evaluate, weights, doctor)\n"
+        "(verbs: data, pack, train, sample, evaluate, weights, doctor)\n"
     )
 
 
-@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb != "weights"])
+@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb not in ("weights", "data")])
 def test_every_configured_verb_is_a_hydra_application_with_its_own_help(verb, tmp_path):
     result = shell(verb, "--help", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
