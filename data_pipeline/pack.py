@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline.bad_clips import BadClip, DropReport
+from data_pipeline.layouts.clip import PosedClip, ReadSettings, SourceFolder
+from data_pipeline.layouts.detect import open_source
 from data_pipeline.manifest import FILE_NAME, Manifest, ShardEntry, Split, read_manifest, write_manifest
 from data_pipeline.parallel import Runner, default_processes, progress_bar, workers
 from data_pipeline.realestate10k.encode import FrameFormat, encode_clip
 from data_pipeline.realestate10k.inspect import InspectedClip, inspect_clip
-from data_pipeline.realestate10k.layout import ClipFiles, RawDataset, find_clips
 from data_pipeline.shard_writer import write_shard
 from data_pipeline.splits import plan_shards, split_sources
 
@@ -31,6 +32,7 @@ _FAR_MICROSECONDS = 8000  # beyond it annotation and frame are known to disagree
 class PackSettings:
     """How a raw folder is packed."""
 
+    reading: ReadSettings
     frame_format: FrameFormat
     splits: dict[str, float]
     """Fractions by split; used where pose_files/ has no <split>/ folders."""
@@ -74,7 +76,7 @@ class PackResult:
 def pack(
     source: Path, output: Path, settings: PackSettings, *, generator: Mapping[str, Any], progress: bool
 ) -> PackResult:
-    """Pack a RealEstate10K-like folder into a shard set at `output`.
+    """Pack a folder of posed videos (docs/layouts.md) into a shard set at `output`.
 
     `output` appears complete or not at all. An equal set that is already there is kept. `generator` goes into the
     manifest: where the raw folder came from. Raises ValueError for a folder
@@ -82,7 +84,7 @@ def pack(
     holds something else (unless overwrite).
     """
     settings.validate()
-    dataset = find_clips(source)
+    dataset = open_source(source, settings.reading)
     _check_output(output)
     report = DropReport(clips_found=len(dataset.clips))
     with workers(settings.processes or default_processes()) as run:
@@ -122,11 +124,9 @@ def tool_version() -> str:
 
 
 def _inspect(
-    dataset: RawDataset, settings: PackSettings, report: DropReport, run: Runner, progress: bool
+    dataset: SourceFolder, settings: PackSettings, report: DropReport, run: Runner, progress: bool
 ) -> dict[str, InspectedClip]:
-    job = functools.partial(
-        _try_inspect, dataset, min_frames=settings.min_frames, default_caption=settings.default_caption
-    )
+    job = functools.partial(_try_inspect, min_frames=settings.min_frames, default_caption=settings.default_caption)
     # Clips of one source one after another: each process then opens its video once.
     files = sorted(dataset.clips, key=lambda clip: (clip.address, clip.clip_id))
     clips: dict[str, InspectedClip] = {}
@@ -192,11 +192,9 @@ def _write(
     return splits
 
 
-def _try_inspect(
-    dataset: RawDataset, files: ClipFiles, *, min_frames: int, default_caption: str | None
-) -> InspectedClip | BadClip:
+def _try_inspect(files: PosedClip, *, min_frames: int, default_caption: str | None) -> InspectedClip | BadClip:
     try:
-        return inspect_clip(dataset, files, min_frames=min_frames, default_caption=default_caption)
+        return inspect_clip(files, min_frames=min_frames, default_caption=default_caption)
     except BadClip as error:
         return error
 

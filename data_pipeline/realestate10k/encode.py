@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from cami2v.video import Frame, encode_mp4, read_chunks
+from cami2v.video import Frame, encode_mp4
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.realestate10k.inspect import InspectedClip
-from data_pipeline.realestate10k.parse import parse_metric_scale, parse_pose_file
+from data_pipeline.realestate10k.parse import parse_metric_scale
 
 SAMPLE_VERSION = 1
 
@@ -40,7 +40,7 @@ class FrameFormat:
 
 def encode_clip(clip: InspectedClip, frame_format: FrameFormat, tool: str) -> dict[str, bytes]:
     """Return the sample's members by extension; raises BadClip where the video does not decode."""
-    track = parse_pose_file(clip.files.pose_path)
+    track = clip.files.track()
     height, width = frame_format.packed_size(clip.native_height, clip.native_width)
     try:
         video = encode_mp4(
@@ -68,7 +68,7 @@ def encode_clip(clip: InspectedClip, frame_format: FrameFormat, tool: str) -> di
         "format_version": SAMPLE_VERSION,
         "clip_id": clip.files.clip_id,
         "source_id": clip.source_id,
-        "address": clip.files.address,
+        "address": track.address,
         "captions": list(clip.captions),
         "native": {
             "height": clip.native_height,
@@ -92,12 +92,11 @@ def encode_clip(clip: InspectedClip, frame_format: FrameFormat, tool: str) -> di
 
 
 def _scaled_frames(clip: InspectedClip, height: int, width: int) -> Iterator[Frame]:
-    for chunk in read_chunks(clip.video_path, clip.frame_indices.tolist()):
-        for frame in chunk:
-            if frame.shape[:2] == (height, width):
-                yield frame
-            else:
-                yield np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+    for frame in clip.frame_source.frames(clip.frame_indices.tolist()):
+        if frame.shape[:2] == (height, width):
+            yield frame
+        else:
+            yield np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _even(size: float) -> int:

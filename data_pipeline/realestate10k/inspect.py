@@ -6,17 +6,17 @@ Imports no torch: packing starts many processes.
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from cami2v.video import VideoInfo, probe
+from cami2v.video import VideoInfo
 from data_pipeline.bad_clips import BadClip, Reason
-from data_pipeline.realestate10k.layout import ClipFiles, Layout, RawDataset
-from data_pipeline.realestate10k.parse import PoseTrack, parse_metric_scale, parse_pose_file
+from data_pipeline.layouts.clip import PosedClip
+from data_pipeline.layouts.frames import FrameSource
+from data_pipeline.realestate10k.parse import parse_metric_scale
+from data_pipeline.realestate10k.track import PoseTrack
 
 _SQUARE_WITHIN = 0.01  # published focal lengths carry rounding of up to half a percent
 
@@ -25,10 +25,10 @@ _SQUARE_WITHIN = 0.01  # published focal lengths carry rounding of up to half a 
 class InspectedClip:
     """A clip that can be packed."""
 
-    files: ClipFiles
+    files: PosedClip
     source_id: str
     captions: tuple[str, ...]
-    video_path: Path
+    frame_source: FrameSource
     video_sha256: str
     poses_sha256: str
     native_height: int
@@ -44,46 +44,44 @@ class InspectedClip:
     """Time of the decoded frame minus the annotated time; zeros for cut clips, whose times start at 0."""
 
 
-def inspect_clip(
-    dataset: RawDataset, files: ClipFiles, *, min_frames: int, default_caption: str | None
-) -> InspectedClip:
+def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | None) -> InspectedClip:
     """Check one clip against its video; raises BadClip."""
-    track = parse_pose_file(files.pose_path)
+    track = files.track()
     frames = len(track.timestamps_microseconds)
     if files.metric_scale is not None:
         parse_metric_scale(files.metric_scale, frames, files.clip_id)
-    video_path = dataset.video_path(files, track)
-    info, video_sha256 = _probed(video_path)
-    if dataset.layout is Layout.CLIPS:
-        indices = _one_to_one(track, info, files.pose_path, video_path)
+    source = files.frame_source(track)
+    info, video_sha256 = _probed(source)
+    if files.matched_by_time:
+        indices, offsets = match_timestamps(track, info, files.where, str(source))
+        frames_per_second = _rate_of(info, indices)
+    else:
+        indices = _one_to_one(track, info, files.where, str(source))
         offsets = np.zeros(frames, np.int64)
         frames_per_second = info.frames_per_second
-    else:
-        indices, offsets = match_timestamps(track, info, files.pose_path, video_path)
-        frames_per_second = _rate_of(info, indices)
     # After the checks above: a pose file that lost lines is wrong, not just short.
     if frames < min_frames:
-        raise BadClip(Reason.TOO_SHORT, f"{files.pose_path}: {frames} frames, fewer than pack.min_frames={min_frames}")
+        raise BadClip(Reason.TOO_SHORT, f"{files.where}: {frames} frames, fewer than pack.min_frames={min_frames}")
     return InspectedClip(
         files=files,
         source_id=track.source_id,
         captions=_captions(files, track, default_caption),
-        video_path=video_path,
+        frame_source=source,
         video_sha256=video_sha256,
-        poses_sha256=hashlib.sha256(files.pose_path.read_bytes()).hexdigest(),
+        poses_sha256=files.poses_sha256(),
         native_height=info.height,
         native_width=info.width,
         native_frames_per_second=info.frames_per_second,
         frames_per_second=frames_per_second,
         rotation_degrees=info.rotation_degrees,
-        pixel_aspect=pixel_aspect(track.intrinsics_normalized, info.height, info.width, files.pose_path),
+        pixel_aspect=pixel_aspect(track.intrinsics_normalized, info.height, info.width, files.where),
         frame_indices=indices,
         offsets_microseconds=offsets,
     )
 
 
 def match_timestamps(
-    track: PoseTrack, info: VideoInfo, pose_path: Path, video_path: Path
+    track: PoseTrack, info: VideoInfo, poses: str, video: str
 ) -> tuple[Int64[np.ndarray, " frames"], Int64[np.ndarray, " frames"]]:
     """Return for every camera line the frame nearest in time, and how far off (decoded minus annotated, microseconds).
 
@@ -99,21 +97,21 @@ def match_timestamps(
     if far.size:
         raise BadClip(
             Reason.FRAME_NOT_FOUND,
-            f"{pose_path}: camera {far[0]} is at {annotated[far[0]] / 1e6:.3f} s, but the nearest frame of "
-            f"{video_path} (0 to {decoded[-1] / 1e6:.3f} s) is "
+            f"{poses}: camera {far[0]} is at {annotated[far[0]] / 1e6:.3f} s, but the nearest frame of "
+            f"{video} (0 to {decoded[-1] / 1e6:.3f} s) is "
             f"{abs(offsets[far[0]]) / 1e3:.0f} ms away; is it another upload?",
         )
     shared = np.flatnonzero(np.diff(indices) <= 0)
     if shared.size:
         raise BadClip(
             Reason.FRAME_COUNT_MISMATCH,
-            f"{pose_path}: cameras {shared[0]} and {shared[0] + 1} fall on the same frame of {video_path} "
+            f"{poses}: cameras {shared[0]} and {shared[0] + 1} fall on the same frame of {video} "
             f"({info.frames_per_second:.4g} frames/s); the video has fewer frames than it was annotated with",
         )
     return indices, offsets
 
 
-def pixel_aspect(intrinsics: Float64[np.ndarray, "frames 4"], height: int, width: int, pose_path: Path) -> float:
+def pixel_aspect(intrinsics: Float64[np.ndarray, "frames 4"], height: int, width: int, poses: str) -> float:
     """Return width over height of a pixel: what makes both focal lengths equal in pixels; 1 where that is within 1 %.
 
     Raises BadClip where it changes along the clip or lies outside 1/2 to 2.
@@ -123,18 +121,18 @@ def pixel_aspect(intrinsics: Float64[np.ndarray, "frames 4"], height: int, width
     if np.abs(ratios / aspect - 1).max() > _SQUARE_WITHIN or not 0.5 <= aspect <= 2:
         raise BadClip(
             Reason.INTRINSICS_IMPLAUSIBLE,
-            f"{pose_path}: fx, fy and the {width}x{height} video give pixels {ratios.min():.3g} to {ratios.max():.3g} "
+            f"{poses}: fx, fy and the {width}x{height} video give pixels {ratios.min():.3g} to {ratios.max():.3g} "
             "times as wide as high; expected one value between 0.5 and 2 (is the video rotated or of another shape?)",
         )
     return 1.0 if abs(aspect - 1) < _SQUARE_WITHIN else aspect
 
 
-def _one_to_one(track: PoseTrack, info: VideoInfo, pose_path: Path, video_path: Path) -> Int64[np.ndarray, " frames"]:
+def _one_to_one(track: PoseTrack, info: VideoInfo, poses: str, video: str) -> Int64[np.ndarray, " frames"]:
     frames = len(track.timestamps_microseconds)
     if info.frames != frames:
         raise BadClip(
             Reason.FRAME_COUNT_MISMATCH,
-            f"{video_path}: {info.frames} frames, but {pose_path} has {frames} cameras; a cut clip needs one for each",
+            f"{video}: {info.frames} frames, but {poses} has {frames} cameras; a cut clip needs one for each",
         )
     return np.arange(frames, dtype=np.int64)
 
@@ -145,22 +143,20 @@ def _rate_of(info: VideoInfo, indices: Int64[np.ndarray, " frames"]) -> float:
     return info.frames_per_second / float(np.median(np.diff(indices)))
 
 
-def _captions(files: ClipFiles, track: PoseTrack, default: str | None) -> tuple[str, ...]:
+def _captions(files: PosedClip, track: PoseTrack, default: str | None) -> tuple[str, ...]:
     captions = files.captions or tuple(text for text in (track.caption, default) if text is not None)[:1]
     if not captions:
         raise BadClip(
             Reason.CAPTION_MISSING,
-            f"clip {files.clip_id}: no caption in captions.json or {files.pose_path}; "
+            f"clip {files.clip_id}: no caption in captions.json or {files.where}; "
             "add one or set pack.default_caption=<text>",
         )
     return captions
 
 
 @functools.lru_cache(maxsize=8)  # the clips of one source come one after another
-def _probed(path: Path) -> tuple[VideoInfo, str]:
+def _probed(source: FrameSource) -> tuple[VideoInfo, str]:
     try:
-        info = probe(path)
+        return source.info(), source.sha256()
     except ValueError as error:
         raise BadClip(Reason.VIDEO_UNREADABLE, str(error)) from error
-    with path.open("rb") as file:
-        return info, hashlib.file_digest(file, "sha256").hexdigest()

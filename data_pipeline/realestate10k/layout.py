@@ -8,79 +8,81 @@ Either may have one more level, <split>/, as may pose_files/.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.bad_clips import BadClip, Reason
-from data_pipeline.realestate10k.parse import PoseTrack, first_line, parse_captions
+from data_pipeline.layouts.clip import Layout, PosedClip, SourceFolder
+from data_pipeline.layouts.frames import VideoFile
+from data_pipeline.layouts.ids import CLIP_ID, SPLIT
+from data_pipeline.realestate10k.parse import first_line, parse_captions, parse_pose_file
+from data_pipeline.realestate10k.track import PoseTrack
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov")
-_CLIP_ID = re.compile(r"[A-Za-z0-9_-]+")
-_SPLIT = re.compile(r"[a-z][a-z0-9_]*")
+LAYOUTS = (Layout.SOURCE_VIDEOS, Layout.CLIPS)
 
 
-class Layout(StrEnum):
-    """How frames and camera lines belong together."""
-
-    SOURCE_VIDEOS = "videos"
-    CLIPS = "video_clips"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipFiles:
-    """Where the parts of one clip are, before any of them is opened."""
-
-    clip_id: str
-    split: str | None
-    address: str
-    pose_path: Path
-    captions: tuple[str, ...]
-    metric_scale: Any
-    """As read from metric_scale.json; None where the folder has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawDataset:
-    """A raw folder and the clips its camera files announce, ordered by id."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipFiles(PosedClip):
+    """Where the parts of one clip are."""
 
     folder: Path
     layout: Layout
-    clips: tuple[ClipFiles, ...]
+    pose_path: Path
 
-    def video_path(self, clip: ClipFiles, track: PoseTrack) -> Path:
+    @property
+    def where(self) -> str:
+        """The camera file."""
+        return str(self.pose_path)
+
+    @property
+    def matched_by_time(self) -> bool:
+        """True for whole source videos."""
+        return self.layout is Layout.SOURCE_VIDEOS
+
+    def track(self) -> PoseTrack:
+        """Parse the camera file."""
+        return parse_pose_file(self.pose_path)
+
+    def frame_source(self, track: PoseTrack) -> VideoFile:
         """Return the clip's video file; raises BadClip where there is none."""
-        name = track.source_id if self.layout is Layout.SOURCE_VIDEOS else clip.clip_id
+        name = track.source_id if self.matched_by_time else self.clip_id
         folder = self.folder / self.layout.value
-        folders = [folder, *([folder / clip.split] if clip.split else [])]
+        folders = [folder, *([folder / self.split] if self.split else [])]
         candidates = [each / f"{name}{suffix}" for each in folders for suffix in VIDEO_SUFFIXES]
         if track.video_path and self.layout is Layout.CLIPS:
             candidates += [folder / track.video_path, self.folder / track.video_path]
         for candidate in candidates:
             if candidate.is_file():
-                return candidate
-        raise BadClip(Reason.VIDEO_MISSING, f"{candidates[0]}: no such video (needed by {clip.pose_path})")
+                return VideoFile(candidate)
+        raise BadClip(Reason.VIDEO_MISSING, f"{candidates[0]}: no such video (needed by {self.pose_path})")
+
+    def poses_sha256(self) -> str:
+        """Return the checksum of the camera file."""
+        return hashlib.sha256(self.pose_path.read_bytes()).hexdigest()
 
 
-def find_clips(folder: Path) -> RawDataset:
-    """List the clips of a raw folder.
+def find_clips(folder: Path, layout: Layout | None = None) -> SourceFolder:
+    """List the clips of a raw folder, in the layout that is there or in the named one.
 
     Raises ValueError where the folder has neither layout, both, no camera files, or a clip id twice.
     """
     if not folder.is_dir():
         raise ValueError(f"source={folder}: no such folder; expected a RealEstate10K-like folder or 'synthetic'")
-    layout = _detect_layout(folder)
+    layout = _detect_layout(folder) if layout is None else layout
     pose_paths = _pose_paths(folder)
-    captions = _captions(folder)
-    scales = _metric_scales(folder)
+    captions = read_captions(folder)
+    scales = read_metric_scales(folder)
     clips = [
         ClipFiles(
             clip_id=path.stem,
             split=split,
+            folder=folder,
+            layout=layout,
             address=first_line(path),
             pose_path=path,
             captions=captions.get(path.stem, ()),
@@ -88,17 +90,17 @@ def find_clips(folder: Path) -> RawDataset:
         )
         for path, split in pose_paths
     ]
-    return RawDataset(folder=folder, layout=layout, clips=tuple(clips))
+    return SourceFolder(folder=folder, layout=layout, clips=tuple(clips))
 
 
 def _detect_layout(folder: Path) -> Layout:
-    present = [layout for layout in Layout if (folder / layout.value).is_dir()]
+    present = [each for each in LAYOUTS if (folder / each.value).is_dir()]
     if len(present) == 1:
         return present[0]
     have = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise ValueError(
-        f"source={folder}: expected either videos/ (whole source videos) or video_clips/ (cut clips), "
-        f"found {'both' if present else 'neither'} (it holds {have})"
+        f"source={folder}: expected videos/ (whole source videos), video_clips/ (cut clips) or another layout of "
+        f"docs/layouts.md, found {'both: say which with layout=<name>' if present else 'neither'} (it holds {have})"
     )
 
 
@@ -115,11 +117,11 @@ def _pose_paths(folder: Path) -> list[tuple[Path, str | None]]:
     paths: list[tuple[Path, str | None]] = [(path, None) for path in flat]
     paths += [(path, path.parent.name) for path in by_split]
     for path, split in paths:
-        if not _CLIP_ID.fullmatch(path.stem):
+        if not CLIP_ID.fullmatch(path.stem):
             raise ValueError(
                 f"{path}: a clip id may have letters, digits, '-' and '_' only (tar members share it as key)"
             )
-        if split is not None and not _SPLIT.fullmatch(split):
+        if split is not None and not SPLIT.fullmatch(split):
             raise ValueError(f"{path.parent}: a split's name may have lower-case letters, digits and '_' only")
     twice = [clip_id for clip_id, count in Counter(path.stem for path, _ in paths).items() if count > 1]
     if twice:
@@ -129,14 +131,16 @@ def _pose_paths(folder: Path) -> list[tuple[Path, str | None]]:
     return sorted(paths, key=lambda entry: entry[0].stem)
 
 
-def _captions(folder: Path) -> dict[str, tuple[str, ...]]:
+def read_captions(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Merge the folder's caption files, keyed by clip id."""
     merged: dict[str, tuple[str, ...]] = {}
     for path in sorted({*folder.glob("captions*.json"), *folder.glob("*captions.json")}):
         merged |= parse_captions(path)
     return merged
 
 
-def _metric_scales(folder: Path) -> dict[str, Any]:
+def read_metric_scales(folder: Path) -> dict[str, Any]:
+    """Read the folder's metric_scale.json, keyed by clip id; empty where it has none."""
     path = folder / "metric_scale.json"
     if not path.is_file():
         return {}

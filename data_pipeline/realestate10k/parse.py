@@ -8,29 +8,16 @@ variant in use for training carries two more header lines: the video's path belo
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.realestate10k.track import PoseTrack, check_track
 
 _NUMBERS_PER_LINE = 19
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoseTrack:
-    """Annotated cameras of one clip."""
-
-    address: str
-    source_id: str
-    caption: str | None
-    video_path: str | None
-    timestamps_microseconds: Int64[np.ndarray, " frames"]
-    intrinsics_normalized: Float64[np.ndarray, "frames 4"]
-    world_to_camera: Float64[np.ndarray, "frames 3 4"]
 
 
 def parse_pose_file(path: Path) -> PoseTrack:
@@ -54,7 +41,7 @@ def parse_pose_file(path: Path) -> PoseTrack:
         intrinsics_normalized=np.ascontiguousarray(rows[:, 1:5]),
         world_to_camera=np.ascontiguousarray(rows[:, 7:].reshape(-1, 3, 4)),
     )
-    _check(track, path, headers + 1)
+    check_track(track, lambda frame: f"{path} line {headers + 1 + frame}")
     return track
 
 
@@ -134,31 +121,3 @@ def _row(line: str, path: Path, number: int) -> Float64[np.ndarray, " numbers"]:
     if not np.all(np.isfinite(row)):
         raise BadClip(Reason.POSE_NOT_FINITE, f"{path} line {number}: the camera has a NaN or infinite number")
     return row
-
-
-def _check(track: PoseTrack, path: Path, first: int) -> None:
-    """Refuse cameras that cannot be meant; `first` is the line of frame 0."""
-    rotations = track.world_to_camera[:, :, :3]
-    error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-    wrong = np.flatnonzero((error > 1e-3) | (np.linalg.det(rotations) < 0))
-    if wrong.size:
-        raise BadClip(
-            Reason.ROTATION_NOT_RIGID,
-            f"{path} line {first + wrong[0]}: the 3x3 part is no rotation (R R^T is off by {error[wrong[0]]:.2g}, "
-            f"determinant {np.linalg.det(rotations[wrong[0]]):.2g})",
-        )
-    focal, principal = track.intrinsics_normalized[:, :2], track.intrinsics_normalized[:, 2:]
-    wrong = np.flatnonzero(((focal < 0.1) | (focal > 10)).any(1) | ((principal < 0) | (principal > 1)).any(1))
-    if wrong.size:
-        shown = " ".join(f"{value:g}" for value in track.intrinsics_normalized[wrong[0]])
-        raise BadClip(
-            Reason.INTRINSICS_IMPLAUSIBLE,
-            f"{path} line {first + wrong[0]}: fx fy cx cy = {shown}; they must be divided by image width and height "
-            "(0.1 <= fx, fy <= 10; 0 <= cx, cy <= 1)",
-        )
-    wrong = np.flatnonzero(np.diff(track.timestamps_microseconds) <= 0)
-    if wrong.size:
-        raise BadClip(
-            Reason.TIMESTAMPS_NOT_INCREASING,
-            f"{path} line {first + 1 + wrong[0]}: its timestamp is not after the line before",
-        )

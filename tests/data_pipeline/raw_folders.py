@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 
 from cami2v.video import write_mp4
+from data_pipeline.layouts.clip import ReadSettings
 from data_pipeline.pack import PackResult, PackSettings, pack
 from data_pipeline.realestate10k.encode import FrameFormat
 
 HEIGHT, WIDTH = 36, 64
 
+READING = ReadSettings(layout="auto", frames_per_second=None, camera_axes=None, each_clip_is_a_source=False)
+
 SETTINGS = PackSettings(
+    reading=READING,
     frame_format=FrameFormat(short_side=360, crf=10, gop=4, fast_decode=True),
     splits={"train": 0.75, "test": 0.25},
     samples_per_shard=256,

@@ -9,8 +9,9 @@ import pytest
 
 from cami2v.video import VideoInfo
 from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.layouts.clip import Layout
 from data_pipeline.realestate10k.inspect import InspectedClip, inspect_clip, match_timestamps, pixel_aspect
-from data_pipeline.realestate10k.layout import Layout, find_clips
+from data_pipeline.realestate10k.layout import find_clips
 from data_pipeline.realestate10k.parse import parse_pose_file
 from tests.data_pipeline.raw_folders import clips_folder, sources_folder, write_poses
 
@@ -18,7 +19,7 @@ from tests.data_pipeline.raw_folders import clips_folder, sources_folder, write_
 def inspect_named(folder: Path, clip_id: str) -> InspectedClip:
     dataset = find_clips(folder)
     files = next(clip for clip in dataset.clips if clip.clip_id == clip_id)
-    return inspect_clip(dataset, files, min_frames=4, default_caption=None)
+    return inspect_clip(files, min_frames=4, default_caption=None)
 
 
 def test_source_videos_match_by_time(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_nearest_is_nearest(tmp_path: Path) -> None:
         pixel_aspect=1.0,
         timestamps_seconds=times,
     )
-    indices, offsets = match_timestamps(track, info, Path("a.txt"), Path("v.mp4"))
+    indices, offsets = match_timestamps(track, info, "a.txt", "v.mp4")
     distances = np.abs(times[None] * 1e6 - track.timestamps_microseconds[:, None])
     np.testing.assert_array_equal(indices, distances.argmin(axis=1))
     np.testing.assert_allclose(np.abs(offsets), distances.min(axis=1), atol=1)
@@ -78,14 +79,14 @@ def test_cut_clips_match_one_to_one(tmp_path: Path) -> None:
 
 def test_pixel_aspect() -> None:
     square = np.array([[0.5, 0.5 * 640 / 360, 0.5, 0.5]] * 3)
-    assert pixel_aspect(square, 360, 640, Path("a")) == 1.0
-    assert pixel_aspect(square * [1, 1.008, 1, 1], 360, 640, Path("a")) == 1.0
-    assert pixel_aspect(square, 256, 384, Path("a")) == pytest.approx(640 / 360 / 1.5)
+    assert pixel_aspect(square, 360, 640, "a") == 1.0
+    assert pixel_aspect(square * [1, 1.008, 1, 1], 360, 640, "a") == 1.0
+    assert pixel_aspect(square, 256, 384, "a") == pytest.approx(640 / 360 / 1.5)
     changing = square.copy()
     changing[2, 1] *= 1.05
     for wrong, height, width in ((changing, 360, 640), (square, 640, 360)):
         with pytest.raises(BadClip, match="times as wide as high"):
-            pixel_aspect(wrong, height, width, Path("a"))
+            pixel_aspect(wrong, height, width, "a")
 
 
 def test_layouts_are_told_apart(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_parser_finds_every_clip_and_splits_are_source_disjoint(folder):
         track = parse_pose_file(clip.pose_path)
         assert clip.captions
         assert clip.metric_scale > 0
-        assert dataset.video_path(clip, track).is_file()
+        assert clip.frame_source(track).path.is_file()
         sources[clip.split].add(track.source_id)
         times[track.source_id].append(track.timestamps_microseconds)
     assert sources["train"].isdisjoint(sources["test"] | sources["validation"])

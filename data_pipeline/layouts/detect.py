@@ -1,0 +1,49 @@
+"""Open a source folder with the reader of its layout: the one that was named, or the only one that recognises it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipeline.layouts.clip import Layout, PosedClip, ReadSettings, SourceFolder
+from data_pipeline.layouts.ids import check_clip_ids
+from data_pipeline.realestate10k import layout as realestate10k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How one layout is told from others and read."""
+
+    recognise: Callable[[Path], bool]
+    find_clips: Callable[[Path, ReadSettings], tuple[PosedClip, ...]]
+    """Raises ValueError for what no reading of the folder can mean."""
+
+
+READERS: Mapping[Layout, Reader] = {}
+
+
+def open_source(folder: Path, settings: ReadSettings) -> SourceFolder:
+    """List the clips of a folder of posed videos.
+
+    Raises ValueError where the folder does not exist, no or several layouts fit and none is named, the named one does
+    not fit, or its contents contradict each other.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"source={folder}: no such folder; expected posed videos (docs/layouts.md) or 'synthetic'")
+    layout = settings.layout if isinstance(settings.layout, Layout) else _only_match(folder)
+    if layout is None or layout in realestate10k.LAYOUTS:
+        return realestate10k.find_clips(folder, layout)
+    clips = READERS[layout].find_clips(folder, settings)
+    check_clip_ids([clip.clip_id for clip in clips], folder, layout)
+    return SourceFolder(folder=folder, layout=layout, clips=tuple(sorted(clips, key=lambda clip: clip.clip_id)))
+
+
+def _only_match(folder: Path) -> Layout | None:
+    """Return the foreign layout of a folder; None where there is none, so that the raw layouts are left."""
+    matches = [layout for layout, reader in READERS.items() if reader.recognise(folder)]
+    if len(matches) > 1:
+        raise ValueError(
+            f"source={folder}: could be {' or '.join(matches)}; say which with layout=<name> (docs/layouts.md)"
+        )
+    return matches[0] if matches else None
