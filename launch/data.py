@@ -6,7 +6,9 @@ import difflib
 import importlib
 import sys
 
-SUBVERBS: dict[str, str] = {}
+SUBVERBS: dict[str, str] = {
+    "download": "camera files -> the source videos they name",
+}
 
 EXIT_CODE = 2
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from launch.compose import check_part, compose_config, conf_folder, part_keys, plain
+from launch.data import SUBVERBS
 from launch.signature import locate
 
 CONF = conf_folder()
@@ -57,7 +58,7 @@ def check_all_parts(entry: str, overrides: list[str]) -> list[str]:
 
 
 def test_the_entries_are_the_verbs():
-    assert set(ENTRIES) == {"pack", "train", "sample", "evaluate", "doctor"}
+    assert set(ENTRIES) == {"pack", "train", "sample", "evaluate", "doctor"} | {f"data_{verb}" for verb in SUBVERBS}
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
