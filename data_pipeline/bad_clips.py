@@ -22,6 +22,7 @@ class Reason(StrEnum):
     FRAME_COUNT_MISMATCH = "frame_count_mismatch"
     FRAME_NOT_FOUND = "frame_not_found"
     METRIC_SCALE_MALFORMED = "metric_scale_malformed"
+    SOURCE_UNKNOWN = "source_unknown"
     TOO_SHORT = "too_short"
 
 

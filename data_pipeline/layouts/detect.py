@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline.layouts import cameractrl, cami2v, colmap, pixelsplat, realcam_vid, tum, videox_fun
 from data_pipeline.layouts.clip import Layout, PosedClip, ReadSettings, SourceFolder
 from data_pipeline.layouts.ids import check_clip_ids
 from data_pipeline.realestate10k import layout as realestate10k
@@ -20,7 +21,15 @@ class Reader:
     """Raises ValueError for what no reading of the folder can mean."""
 
 
-READERS: Mapping[Layout, Reader] = {}
+READERS: Mapping[Layout, Reader] = {
+    Layout.PIXELSPLAT: Reader(recognise=pixelsplat.recognise, find_clips=pixelsplat.find_clips),
+    Layout.REALCAM_VID: Reader(recognise=realcam_vid.recognise, find_clips=realcam_vid.find_clips),
+    Layout.CAMERACTRL: Reader(recognise=cameractrl.recognise, find_clips=cameractrl.find_clips),
+    Layout.CAMI2V: Reader(recognise=cami2v.recognise, find_clips=cami2v.find_clips),
+    Layout.VIDEOX_FUN: Reader(recognise=videox_fun.recognise, find_clips=videox_fun.find_clips),
+    Layout.COLMAP: Reader(recognise=colmap.recognise, find_clips=colmap.find_clips),
+    Layout.TUM: Reader(recognise=tum.recognise, find_clips=tum.find_clips),
+}
 
 
 def open_source(folder: Path, settings: ReadSettings) -> SourceFolder:

@@ -72,7 +72,7 @@ class ImageFiles(FrameSource):
 
     def info(self) -> VideoInfo:
         """Return the size all pictures share, read from their headers."""
-        return still_info(map(_file_size, self.paths), self.times_seconds, str(self))
+        return still_info(map(file_size, self.paths), self.times_seconds, str(self))
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Decode one picture after another."""
@@ -136,7 +136,8 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
         raise ValueError(f"{name}: not a readable picture ({error})") from error
 
 
-def _file_size(path: Path) -> tuple[int, int]:
+def file_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture file; raises ValueError where it cannot be read."""
     return image_size(_file_bytes(path), str(path))
 
 

@@ -55,7 +55,7 @@ class ClipFiles(PosedClip):
         folders = [folder, *([folder / self.split] if self.split else [])]
         candidates = [each / f"{name}{suffix}" for each in folders for suffix in VIDEO_SUFFIXES]
         if track.video_path and self.layout is Layout.CLIPS:
-            candidates += [folder / track.video_path, self.folder / track.video_path]
+            candidates += [each / track.video_path for each in (*folders, self.folder)]
         for candidate in candidates:
             if candidate.is_file():
                 return VideoFile(candidate)
@@ -74,7 +74,6 @@ def find_clips(folder: Path, layout: Layout | None = None) -> SourceFolder:
     if not folder.is_dir():
         raise ValueError(f"source={folder}: no such folder; expected a RealEstate10K-like folder or 'synthetic'")
     layout = _detect_layout(folder) if layout is None else layout
-    pose_paths = _pose_paths(folder)
     captions = read_captions(folder)
     scales = read_metric_scales(folder)
     clips = [
@@ -88,7 +87,7 @@ def find_clips(folder: Path, layout: Layout | None = None) -> SourceFolder:
             captions=captions.get(path.stem, ()),
             metric_scale=scales.get(path.stem),
         )
-        for path, split in pose_paths
+        for path, split in pose_paths(folder / "pose_files")
     ]
     return SourceFolder(folder=folder, layout=layout, clips=tuple(clips))
 
@@ -104,8 +103,8 @@ def _detect_layout(folder: Path) -> Layout:
     )
 
 
-def _pose_paths(folder: Path) -> list[tuple[Path, str | None]]:
-    poses = folder / "pose_files"
+def pose_paths(poses: Path) -> list[tuple[Path, str | None]]:
+    """List camera files [<split>/]<clip>.txt with their splits, by clip; raises ValueError for ids nothing can have."""
     flat = sorted(poses.glob("*.txt"))
     by_split = sorted(poses.glob("*/*.txt"))
     if flat and by_split:

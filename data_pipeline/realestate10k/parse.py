@@ -8,6 +8,7 @@ variant in use for training carries two more header lines: the video's path belo
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
@@ -31,7 +32,7 @@ def parse_pose_file(path: Path) -> PoseTrack:
             Reason.POSE_FILE_MALFORMED,
             f"{path}: no line of {_NUMBERS_PER_LINE} numbers after line {headers}; expected one per frame",
         )
-    rows = np.stack([_row(line, path, number) for number, line in enumerate(lines[headers:], headers + 1)])
+    rows = camera_rows(lines[headers:], path, headers + 1)
     track = PoseTrack(
         address=lines[0],
         source_id=source_id_of(lines[0], path),
@@ -43,6 +44,16 @@ def parse_pose_file(path: Path) -> PoseTrack:
     )
     check_track(track, lambda frame: f"{path} line {headers + 1 + frame}")
     return track
+
+
+def camera_rows(lines: Sequence[str], path: Path, first: int) -> Float64[np.ndarray, "frames numbers"]:
+    """Parse lines of 19 finite numbers, empty ones left out; `first` is the number of the first. Raises BadClip."""
+    rows = [_row(line, path, number) for number, line in enumerate(lines, first) if line.strip()]
+    if not rows:
+        raise BadClip(
+            Reason.POSE_FILE_MALFORMED, f"{path}: no line of {_NUMBERS_PER_LINE} numbers; expected one per frame"
+        )
+    return np.stack(rows)
 
 
 def source_id_of(address: str, path: Path) -> str:

@@ -5,6 +5,7 @@ Imports no torch: packing starts many processes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,3 +58,11 @@ def check_track(track: PoseTrack, name: Callable[[int], str]) -> None:
             Reason.TIMESTAMPS_NOT_INCREASING,
             f"{name(int(wrong[0]) + 1)}: its timestamp is not after the one before",
         )
+
+
+def track_sha256(track: PoseTrack) -> str:
+    """Return the checksum of cameras, times and source, for layouts whose cameras are no file of their own."""
+    digest = hashlib.sha256(track.source_id.encode())
+    for array in (track.timestamps_microseconds, track.intrinsics_normalized, track.world_to_camera):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
