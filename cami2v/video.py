@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -96,6 +98,71 @@ def read_chunks(video: Path | str | bytes, indices: Sequence[int] | None = None)
         raise ValueError(f"{name}: decoding failed midway ({failure}); the file is damaged") from failure
 
 
+def read_forward(video: Path | str, indices: Iterable[int]) -> Iterator[tuple[int, Frame]]:
+    """Decode the frames with the given numbers once each, in display order, in one pass that jumps over long gaps.
+
+    Frames are told by their presentation time, as `probe` numbers them. Raises ValueError for an unreadable file, and
+    for a frame that does not decode: it is never replaced by a neighbour.
+    """
+    name = _existing(video)
+    try:
+        with av.open(str(video), "r") as container:
+            stream = _video_stream(container, name)
+            packets = [
+                (p.pts, p.is_keyframe) for p in container.demux(stream) if p.pts is not None and not p.is_discard
+            ]
+            times = sorted(pts for pts, _ in packets)
+            wanted = _checked_indices(sorted(set(indices)), len(times), name)
+            numbers = {times[index]: index for index in wanted}
+            keys = sorted(pts for pts, key in packets if key)
+            yield from _forward(container, stream, numbers, keys, name)
+    except av.FFmpegError as error:
+        raise ValueError(f"{name}: not a readable video ({_reason(error)})") from error
+
+
+def _forward(
+    container: av.container.InputContainer, stream: av.VideoStream, numbers: dict[int, int], keys: list[int], name: str
+) -> Iterator[tuple[int, Frame]]:
+    """Yield the frames whose presentation times `numbers` has; `keys` are the times of the key frames."""
+    waiting = deque(sorted(numbers))
+    for seekable in (True, False):  # some containers find their key frames badly: read the rest from the start
+        missed = None
+        while waiting and missed != waiting[0]:
+            missed = waiting[0]
+            key = _last_at_most(keys, waiting[0]) if seekable else None
+            container.seek(0) if key is None else container.seek(key, stream=stream)
+            yield from _run(container, stream, numbers, keys if seekable else [], waiting)
+    if waiting:
+        raise ValueError(f"{name}: frame {numbers[waiting[0]]} does not decode; the file is damaged")
+
+
+def _run(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    numbers: dict[int, int],
+    keys: list[int],
+    waiting: deque[int],
+) -> Iterator[tuple[int, Frame]]:
+    """Decode on and take what is waited for, until that is missed or a jump saves much."""
+    for frame in container.decode(stream):
+        if frame.pts is None or frame.pts < waiting[0]:
+            continue
+        if frame.pts > waiting[0]:
+            return
+        number = numbers[waiting.popleft()]
+        yield number, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+        if not waiting:
+            return
+        key = _last_at_most(keys, waiting[0])
+        if numbers[waiting[0]] - number > _CHUNK_FRAMES and key is not None and key > frame.pts:
+            return
+
+
+def _last_at_most(sorted_times: list[int], time: int) -> int | None:
+    position = bisect.bisect_right(sorted_times, time)
+    return sorted_times[position - 1] if position else None
+
+
 def encode_mp4(
     frames: Iterable[Frame],
     *,
@@ -112,31 +179,54 @@ def encode_mp4(
     One encoder thread: the bytes then depend on the input only, not on the machine's core count. Raises ValueError
     for no frames, an odd height or width under yuv420p (it halves both) or frames of different sizes.
     """
-    options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", "bf": "0"}
-    # x264's macroblock tree reads uninitialised memory for widths that 8 does not divide: other bytes at every run.
-    options["x264-params"] = "mbtree=0"
-    if fast_decode:
-        options["tune"] = "fastdecode"
-    buffer = io.BytesIO()
-    size: tuple[int, ...] | None = None
-    with av.open(buffer, "w", format="mp4") as container:
-        for number, frame in enumerate(frames):
-            if size is None:
-                size = frame.shape
-                if not full_chroma:
-                    _check_encodable(*frame.shape[:2])
-                stream = container.add_stream(
-                    "libx264", rate=Fraction(float(fps)).limit_denominator(1001), options=options
-                )
-                stream.height, stream.width, stream.pix_fmt = size[0], size[1], "yuv444p" if full_chroma else "yuv420p"
-                stream.codec_context.thread_count = 1
-            elif frame.shape != size:
-                raise ValueError(f"frame {number} is {frame.shape[:2]}, earlier ones {size[:2]}: give one size")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        if size is None:
+    encoder = Mp4Encoder(fps=fps, crf=crf, gop=gop, fast_decode=fast_decode, full_chroma=full_chroma)
+    for frame in frames:
+        encoder.add(frame)
+    return encoder.finish()
+
+
+class Mp4Encoder:
+    """`encode_mp4` for frames that come one by one."""
+
+    def __init__(self, *, fps: SupportsFloat, crf: int, gop: int, fast_decode: bool, full_chroma: bool) -> None:
+        self._options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", "bf": "0"}
+        # x264's macroblock tree reads uninitialised memory for widths that 8 does not divide: other bytes at every run.
+        self._options["x264-params"] = "mbtree=0"
+        if fast_decode:
+            self._options["tune"] = "fastdecode"
+        self._rate = Fraction(float(fps)).limit_denominator(1001)
+        self._full_chroma = full_chroma
+        self._buffer = io.BytesIO()
+        self._size: tuple[int, ...] | None = None
+        self._added = 0
+
+    def add(self, frame: Frame) -> None:
+        """Encode a frame; raises ValueError for an odd size under yuv420p or another size than before."""
+        if self._size is None:
+            self._open(frame.shape)
+        elif frame.shape != self._size:
+            raise ValueError(f"frame {self._added} is {frame.shape[:2]}, earlier ones {self._size[:2]}: give one size")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self._container.mux(self._stream.encode(picture))
+        self._added += 1
+
+    def finish(self) -> bytes:
+        """Return the file; raises ValueError where no frame was added."""
+        if self._size is None:
             raise ValueError("no frames to write; a video needs at least one")
-        container.mux(stream.encode())
-    return buffer.getvalue()
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        return self._buffer.getvalue()
+
+    def _open(self, size: tuple[int, ...]) -> None:
+        if not self._full_chroma:
+            _check_encodable(*size[:2])
+        self._size = size
+        self._container = av.open(self._buffer, "w", format="mp4")
+        self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+        self._stream.height, self._stream.width = size[0], size[1]
+        self._stream.pix_fmt = "yuv444p" if self._full_chroma else "yuv420p"
+        self._stream.codec_context.thread_count = 1
 
 
 def write_mp4(

@@ -164,3 +164,41 @@ def test_bytes_do_not_depend_on_uninitialised_memory() -> None:
         for filling in (0, 1, 77)
     }
     assert len(digests) == 1
+
+
+def test_read_forward_equals_read_frames_and_jumps(tmp_path, monkeypatch):
+    frames = np.repeat(np.arange(0, 240, dtype=np.uint8)[:, None, None, None], 3, axis=3)
+    frames = np.broadcast_to(frames, (240, 32, 48, 3))
+    video.write_mp4(tmp_path / "a.mp4", frames, 30, crf=4, gop=20)
+    wanted = [3, 4, 5, 120, 121, 239]
+    runs = []
+    run = video._run
+
+    def counted(*arguments):
+        runs.append(0)
+        return run(*arguments)
+
+    monkeypatch.setattr(video, "_run", counted)
+    got = dict(video.read_forward(tmp_path / "a.mp4", [*reversed(wanted), 120]))
+    assert list(got) == wanted
+    assert len(runs) == 3, "it should have jumped to 120 and 239"
+    assert [round(float(frame.mean())) for frame in got.values()] == pytest.approx(wanted, abs=2)
+    with pytest.raises(ValueError, match="frame 240 asked for"):
+        list(video.read_forward(tmp_path / "a.mp4", [240]))
+
+
+def test_a_frame_that_does_not_decode_is_not_replaced(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 32, 48, 3), np.uint8)
+    data = bytearray(video.encode_mp4(noise, fps=30, gop=10))
+    for key in (packet for packet in _packets(bytes(data)) if packet[2] == 25):
+        data[key[0] : key[0] + key[1]] = bytes(key[1])
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(ValueError, match="frame 25 does not decode|a.mp4: not a readable video"):
+        list(video.read_forward(tmp_path / "a.mp4", range(20, 30)))
+
+
+def _packets(data):
+    with av.open(io.BytesIO(data), "r") as container:
+        packets = [(packet.pos, packet.size, packet.pts or 0) for packet in container.demux(video=0) if packet.size]
+    times = sorted(pts for _, _, pts in packets)
+    return [(position, size, times.index(pts)) for position, size, pts in packets]
