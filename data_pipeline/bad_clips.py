@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -45,6 +46,10 @@ class DropReport:
     dropped: dict[Reason, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     far_timestamps_microseconds: dict[str, int] = field(default_factory=dict)
     """Clips with a frame more than 8 ms away from its annotation, and the largest distance."""
+    unlisted: dict[str, str] = field(default_factory=dict)
+    """Good clips that a frozen split list leaves no place for, and why."""
+    absent: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Ids of a frozen split list that no packed clip has, by split."""
 
     def drop(self, clip_id: str, error: BadClip) -> None:
         """Count one clip out."""
@@ -52,28 +57,39 @@ class DropReport:
 
     @property
     def total(self) -> int:
-        """Number of clips left out."""
+        """Number of bad clips."""
         return sum(len(clips) for clips in self.dropped.values())
+
+    @property
+    def packed(self) -> int:
+        """Number of clips in the set."""
+        return self.clips_found - self.total - len(self.unlisted)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values, reasons and clips in a fixed order."""
         return {
             "clips_found": self.clips_found,
-            "clips_packed": self.clips_found - self.total,
+            "clips_packed": self.packed,
             "clips_dropped": self.total,
             "dropped_by_reason": {
                 str(reason): {"clips": len(clips), "messages": dict(sorted(clips.items()))}
                 for reason, clips in sorted(self.dropped.items())
             },
+            "left_out_by_split_lists": dict(sorted(self.unlisted.items())),
+            "listed_but_absent": {split: sorted(ids) for split, ids in sorted(self.absent.items())},
             "timestamps_off_by_more_than_8_ms": dict(sorted(self.far_timestamps_microseconds.items())),
         }
 
     def lines(self) -> list[str]:
         """Say the report in a few lines for a person."""
-        lines = [f"{self.clips_found} clips found, {self.clips_found - self.total} packed, {self.total} left out"]
+        left_out = self.clips_found - self.packed
+        lines = [f"{self.clips_found} clips found, {self.packed} packed, {left_out} left out"]
         for reason, clips in sorted(self.dropped.items()):
-            shown = ", ".join(sorted(clips)[:5]) + (", ..." if len(clips) > 5 else "")
-            lines.append(f"  {reason}: {len(clips)} ({shown})")
+            lines.append(f"  {reason}: {len(clips)} ({_first(clips)})")
+        if self.unlisted:
+            lines.append(f"  not in the list of their split: {len(self.unlisted)} ({_first(self.unlisted)})")
+        for split, ids in sorted(self.absent.items()):
+            lines.append(f"{len(ids)} ids listed for {split} are not in the set ({_first(ids)})")
         if self.far_timestamps_microseconds:
             worst = max(self.far_timestamps_microseconds.values()) / 1000
             lines.append(
@@ -81,3 +97,8 @@ class DropReport:
                 f"from its annotated time (at most {worst:.1f} ms)"
             )
         return lines
+
+
+def _first(ids: Iterable[str]) -> str:
+    ordered = sorted(ids)
+    return ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")

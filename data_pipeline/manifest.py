@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -25,6 +26,13 @@ class ShardEntry:
     bytes: int
     sha256: str
     shortest_clip_frames: int
+
+    def matches(self, path: Path) -> bool:
+        """Tell whether the file at `path` has this shard's size and checksum."""
+        if not path.is_file() or path.stat().st_size != self.bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from data_pipeline.array_tasks import Share, share_of
 from data_pipeline.bad_clips import BadClip, DropReport
-from data_pipeline.layouts.clip import PosedClip, ReadSettings, SourceFolder
+from data_pipeline.inspection import Inspection, PlannedClip, groups_of, inspect_all
+from data_pipeline.layouts.clip import ReadSettings, SourceFolder
 from data_pipeline.layouts.detect import open_source
-from data_pipeline.manifest import FILE_NAME, Manifest, ShardEntry, Split, read_manifest, write_manifest
-from data_pipeline.parallel import Runner, default_processes, progress_bar, workers
-from data_pipeline.realestate10k.encode import FrameFormat, encode_clip
-from data_pipeline.realestate10k.inspect import InspectedClip, inspect_clip
-from data_pipeline.shard_writer import write_shard
-from data_pipeline.splits import plan_shards, split_sources
+from data_pipeline.manifest import FILE_NAME, Manifest, Split, read_manifest, write_manifest
+from data_pipeline.pack_shards import ClipJob, Encoder, PlannedShard, damaged, pack_shards
+from data_pipeline.parallel import Runner, default_processes, workers
+from data_pipeline.partial_set import PartialSet, partial_set
+from data_pipeline.realestate10k.encode import FrameFormat
+from data_pipeline.splits import assign_splits, plan_shards, read_split_lists
 
 REPORT_NAME = "pack_report.json"
 _FAR_MICROSECONDS = 8000  # beyond it annotation and frame are known to disagree visibly (RealEstate10K's own tools)
@@ -36,6 +35,10 @@ class PackSettings:
     frame_format: FrameFormat
     splits: dict[str, float]
     """Fractions by split; used where pose_files/ has no <split>/ folders."""
+    split_lists: dict[str, str | None]
+    """Files of source or clip ids by split: exactly those are in it."""
+    on_unlisted_clip: Literal["stop", "drop"]
+    """What to do with clips that a list leaves no place for."""
     samples_per_shard: int
     min_shards: int
     """Per split: training wants a shard for every reading process."""
@@ -47,6 +50,9 @@ class PackSettings:
     seed: int
     processes: int | None
     """None: one for each core this process may use."""
+    task: int | None
+    tasks: int | None
+    """Which share of the shards this run packs; None: what Slurm's job array says, all of them outside of one."""
 
     def validate(self) -> None:
         """Raise ValueError for values out of range."""
@@ -68,9 +74,12 @@ class PackResult:
     """What `pack` did."""
 
     folder: Path
-    manifest: Manifest
+    manifest: Manifest | None
+    """None where other tasks have not finished their shards."""
     report: DropReport | None
     """None where an equal set was already there."""
+    shards_missing: int
+    """Shards that other tasks have not finished."""
 
 
 def pack(
@@ -78,41 +87,54 @@ def pack(
 ) -> PackResult:
     """Pack a folder of posed videos (docs/layouts.md) into a shard set at `output`.
 
-    `output` appears complete or not at all. An equal set that is already there is kept. `generator` goes into the
-    manifest: where the raw folder came from. Raises ValueError for a folder
-    that is no such dataset, for a bad clip (on_bad_clip=stop), for too many of them (drop), and for an `output` that
-    holds something else (unless overwrite).
+    `output` appears complete or not at all; what a killed run finished is kept beside it and continued. An equal set
+    that is already there is kept. `generator` goes into the manifest: where the raw folder came from. Raises
+    ValueError for a folder that is no such dataset, for a bad clip (on_bad_clip=stop), for too many of them (drop),
+    for split lists that contradict each other, and for an `output` that holds something else (unless overwrite).
     """
     settings.validate()
+    share = share_of(settings.task, settings.tasks)
     dataset = open_source(source, settings.reading)
     _check_output(output)
     report = DropReport(clips_found=len(dataset.clips))
-    with workers(settings.processes or default_processes()) as run:
-        clips = _inspect(dataset, settings, report, run, progress)
-        plan = _plan(clips, settings)
-        digest = _input_digest(clips, plan, settings)
+    with partial_set(output) as partial, workers(settings.processes or default_processes()) as run:
+        inspection = Inspection(
+            folder=partial.inspection,
+            min_frames=settings.min_frames,
+            default_caption=settings.default_caption,
+            tool=tool_version(),
+        )
+        jobs = _inspect(dataset, inspection, share, settings, report, run, progress)
+        shards = _plan({clip_id: job.planned for clip_id, job in jobs.items()}, settings, report)
+        digest = _input_digest(jobs, shards, settings)
         if (existing := _existing(output, digest, settings.overwrite)) is not None:
-            return PackResult(folder=output, manifest=existing, report=None)
-        with _appearing(output) as folder:
-            splits = _write(folder, clips, plan, settings, report, run, progress)
-            _check_drop_rate(report, settings)
-            metric = all(clip.files.metric_scale is not None for clip in clips.values())
-            manifest = Manifest(
-                scale_policy="metric" if metric else "relative",
-                frame_format={
-                    "container": "mp4",
-                    "codec": "h264",
-                    "pixels": "yuv420p",
-                    **asdict(settings.frame_format),
-                },
-                generator={"tool": tool_version(), "layout": dataset.layout.value, **generator},
-                seed=settings.seed,
-                input_sha256=digest,
-                splits=splits,
-            )
-            (folder / REPORT_NAME).write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
-            write_manifest(manifest, folder)
-    return PackResult(folder=output, manifest=manifest, report=report)
+            partial.complete = digest
+            return PackResult(folder=output, manifest=existing, report=None, shards_missing=0)
+        partial.adopt(digest, discard=settings.overwrite)
+        finish = functools.partial(
+            _finish,
+            partial,
+            jobs=jobs,
+            encoder=Encoder(inspection=inspection, frame_format=settings.frame_format),
+            run=run,
+            on_bad_clip=functools.partial(_refuse, settings),
+            progress=progress,
+        )
+        mine = share.of(shards)
+        finish(mine)
+        with partial.assembling():
+            existing = _existing(output, digest, settings.overwrite)
+            if existing is None and (missing := partial.missing([shard.name for shard in shards])):
+                return PackResult(folder=output, manifest=None, report=report, shards_missing=len(missing))
+            if existing is None:  # otherwise another task was last
+                finish([shard for shard in shards if shard not in mine])  # perhaps damaged since an earlier run
+                splits = _splits(partial, shards, settings, report)
+                existing = _manifest(jobs, splits, digest, dataset, settings, generator)
+                _write_json(partial.shards / REPORT_NAME, report.as_json())
+                write_manifest(existing, partial.shards)
+                partial.appear()
+            partial.complete = digest
+    return PackResult(folder=output, manifest=existing, report=report, shards_missing=0)
 
 
 def tool_version() -> str:
@@ -124,94 +146,122 @@ def tool_version() -> str:
 
 
 def _inspect(
-    dataset: SourceFolder, settings: PackSettings, report: DropReport, run: Runner, progress: bool
-) -> dict[str, InspectedClip]:
-    job = functools.partial(_try_inspect, min_frames=settings.min_frames, default_caption=settings.default_caption)
-    # Clips of one source one after another: each process then opens its video once.
-    files = sorted(dataset.clips, key=lambda clip: (clip.address, clip.clip_id))
-    clips: dict[str, InspectedClip] = {}
-    for each, result in zip(
-        files, progress_bar(run(job, files), what="inspect", unit="clip", total=len(files), show=progress), strict=True
-    ):
-        if isinstance(result, BadClip):
-            _drop(report, each.clip_id, result, settings)
-            continue
-        clips[each.clip_id] = result
-        offset = int(abs(result.offsets_microseconds).max())
-        if offset > _FAR_MICROSECONDS:
-            report.far_timestamps_microseconds[each.clip_id] = offset
-    _check_drop_rate(report, settings)
-    return clips
-
-
-def _plan(clips: Mapping[str, InspectedClip], settings: PackSettings) -> dict[str, list[list[str]]]:
-    if all(clip.files.split is None for clip in clips.values()):
-        dealt = split_sources([clip.source_id for clip in clips.values()], settings.splits)
-        split_of = {clip_id: dealt[clip.source_id] for clip_id, clip in clips.items()}
-    else:
-        split_of = {clip_id: str(clip.files.split) for clip_id, clip in clips.items()}
-    by_split: dict[str, list[tuple[str, str]]] = {}
-    for clip_id, clip in clips.items():
-        by_split.setdefault(split_of[clip_id], []).append((clip_id, clip.source_id))
-    return plan_shards(
-        by_split, samples_per_shard=settings.samples_per_shard, min_shards=settings.min_shards, seed=settings.seed
-    )
-
-
-def _write(
-    folder: Path,
-    clips: Mapping[str, InspectedClip],
-    plan: Mapping[str, list[list[str]]],
+    dataset: SourceFolder,
+    inspection: Inspection,
+    share: Share,
     settings: PackSettings,
     report: DropReport,
     run: Runner,
     progress: bool,
+) -> dict[str, ClipJob]:
+    """Judge every clip; return those that can be packed, ordered by id, and report the others."""
+    groups = groups_of(dataset.clips)
+    group_of = {files.clip_id: group for group in groups for files in group}
+    jobs: dict[str, ClipJob] = {}
+    for files, result in inspect_all(groups, inspection, share, run, progress=progress):
+        if isinstance(result, BadClip):
+            _refuse(settings, result)
+            report.drop(files.clip_id, result)
+            continue
+        jobs[files.clip_id] = ClipJob(planned=result, files=files, group=group_of[files.clip_id])
+        if result.farthest_microseconds > _FAR_MICROSECONDS:
+            report.far_timestamps_microseconds[files.clip_id] = result.farthest_microseconds
+    _check_drop_rate(report, settings)
+    return dict(sorted(jobs.items()))
+
+
+def _plan(clips: Mapping[str, PlannedClip], settings: PackSettings, report: DropReport) -> list[PlannedShard]:
+    assignment = assign_splits(
+        {clip_id: (clip.source_id, clip.split) for clip_id, clip in clips.items()},
+        settings.splits,
+        read_split_lists(settings.split_lists),
+    )
+    report.unlisted |= assignment.unlisted
+    report.absent |= assignment.absent
+    if assignment.unlisted and settings.on_unlisted_clip == "stop":
+        clip_id, why = min(assignment.unlisted.items())
+        raise ValueError(
+            f"pack.split_lists: {len(assignment.unlisted)} clips fit no split; the first is {clip_id}: {why}. List it "
+            "or its source, or set pack.on_unlisted_clip=drop to leave such clips out"
+        )
+    by_split: dict[str, list[tuple[str, str]]] = {}
+    for clip_id, split in sorted(assignment.split_of.items()):
+        by_split.setdefault(split, []).append((clip_id, clips[clip_id].source_id))
+    plan = plan_shards(
+        by_split, samples_per_shard=settings.samples_per_shard, min_shards=settings.min_shards, seed=settings.seed
+    )
+    return [
+        PlannedShard(name=f"{split}-{number:06d}.tar", split=split, clip_ids=tuple(ids))
+        for split, rows in plan.items()
+        for number, ids in enumerate(rows)
+    ]
+
+
+def _finish(
+    partial: PartialSet,
+    shards: Sequence[PlannedShard],
+    *,
+    jobs: Mapping[str, ClipJob],
+    encoder: Encoder,
+    run: Runner,
+    on_bad_clip: Callable[[BadClip], None],
+    progress: bool,
+) -> None:
+    """Check the shards an earlier run finished, and pack the others."""
+    damaged(partial, [shard.name for shard in shards], run)
+    pack_shards(partial, shards, jobs, encoder, run, on_bad_clip=on_bad_clip, progress=progress)
+
+
+def _splits(
+    partial: PartialSet, shards: Sequence[PlannedShard], settings: PackSettings, report: DropReport
 ) -> dict[str, Split]:
-    job = functools.partial(_try_encode, frame_format=settings.frame_format, tool=tool_version())
-    ordered = [clips[clip_id] for shards in plan.values() for shard in shards for clip_id in shard]
-    encoded = iter(progress_bar(run(job, ordered), what="encode", unit="clip", total=len(ordered), show=progress))
+    """Collect what is in the finished shards, and report the clips that did not decode."""
     splits = {}
-    for split, shards in plan.items():
-        entries: list[ShardEntry] = []
-        sources: set[str] = set()
-        for ids in shards:
-            samples = []
-            for clip_id in ids:
-                result = next(encoded)
-                if isinstance(result, BadClip):
-                    _drop(report, clip_id, result, settings)
-                    continue
-                samples.append((clip_id, len(clips[clip_id].frame_indices), result))
-                sources.add(clips[clip_id].source_id)
-            if samples:
-                entries.append(write_shard(folder / f"{split}-{len(entries):06d}.tar", samples))
+    for split in dict.fromkeys(shard.split for shard in shards):
+        records = [partial.finished(shard.name) for shard in shards if shard.split == split]
+        finished = [record for record in records if record is not None]
+        for clip_id, error in (bad for each in finished for bad in each.bad):
+            _refuse(settings, error)
+            report.drop(clip_id, error)
+        entries = tuple(each.entry for each in finished if each.entry is not None)
         if entries:
             splits[split] = Split(
-                samples=sum(entry.samples for entry in entries), shards=tuple(entries), sources=tuple(sorted(sources))
+                samples=sum(entry.samples for entry in entries),
+                shards=entries,
+                sources=tuple(sorted({source for each in finished for source in each.sources})),
             )
+    _check_drop_rate(report, settings)
     return splits
 
 
-def _try_inspect(files: PosedClip, *, min_frames: int, default_caption: str | None) -> InspectedClip | BadClip:
-    try:
-        return inspect_clip(files, min_frames=min_frames, default_caption=default_caption)
-    except BadClip as error:
-        return error
+def _manifest(
+    jobs: Mapping[str, ClipJob],
+    splits: dict[str, Split],
+    digest: str,
+    dataset: SourceFolder,
+    settings: PackSettings,
+    generator: Mapping[str, Any],
+) -> Manifest:
+    frames = {"container": "mp4", "codec": "h264", "pixels": "yuv420p", **asdict(settings.frame_format)}
+    return Manifest(
+        scale_policy="metric" if all(job.planned.metric for job in jobs.values()) else "relative",
+        frame_format=frames,
+        generator={"tool": tool_version(), "layout": dataset.layout.value, **generator},
+        seed=settings.seed,
+        input_sha256=digest,
+        splits=splits,
+    )
 
 
-def _try_encode(clip: InspectedClip, *, frame_format: FrameFormat, tool: str) -> dict[str, bytes] | BadClip:
-    try:
-        return encode_clip(clip, frame_format, tool)
-    except BadClip as error:
-        return error
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _drop(report: DropReport, clip_id: str, error: BadClip, settings: PackSettings) -> None:
+def _refuse(settings: PackSettings, error: BadClip) -> None:
     if settings.on_bad_clip == "stop":
         raise ValueError(
             f"{error} [{error.reason}; pack.on_bad_clip=drop leaves such clips out and reports them]"
         ) from error
-    report.drop(clip_id, error)
 
 
 def _check_drop_rate(report: DropReport, settings: PackSettings) -> None:
@@ -225,17 +275,12 @@ def _check_drop_rate(report: DropReport, settings: PackSettings) -> None:
         )
 
 
-def _input_digest(
-    clips: Mapping[str, InspectedClip], plan: Mapping[str, list[list[str]]], settings: PackSettings
-) -> str:
+def _input_digest(jobs: Mapping[str, ClipJob], shards: Sequence[PlannedShard], settings: PackSettings) -> str:
     content = {
         "tool": tool_version(),
         "frame_format": asdict(settings.frame_format),
-        "plan": plan,
-        "clips": [
-            [clip_id, clip.video_sha256, clip.poses_sha256, clip.captions, clip.files.metric_scale]
-            for clip_id, clip in sorted(clips.items())
-        ],
+        "plan": [[shard.name, shard.clip_ids] for shard in shards],
+        "clips": [[clip_id, job.planned.sha256] for clip_id, job in jobs.items()],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -247,8 +292,11 @@ def _check_output(output: Path) -> None:
 
 
 def _existing(output: Path, digest: str, overwrite: bool) -> Manifest | None:
-    if overwrite or not (output / FILE_NAME).is_file():
+    """Return the manifest of an equal set that is there; with `overwrite` only if its checksums are right."""
+    if not (output / FILE_NAME).is_file():
         return None
+    if overwrite:
+        return _equal_and_intact(output, digest)
     manifest = read_manifest(output)
     sizes = {shard.name: shard.bytes for split in manifest.splits.values() for shard in split.shards}
     broken = [name for name, size in sizes.items() if not _has_size(output / name, size)]
@@ -264,25 +312,15 @@ def _existing(output: Path, digest: str, overwrite: bool) -> Manifest | None:
     return manifest
 
 
+def _equal_and_intact(output: Path, digest: str) -> Manifest | None:
+    try:
+        manifest = read_manifest(output)
+    except ValueError:
+        return None
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    equal = manifest.input_sha256 == digest and all(shard.matches(output / shard.name) for shard in shards)
+    return manifest if equal else None
+
+
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-@contextmanager
-def _appearing(output: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `output` if the block succeeds, and goes away if it does not."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if output.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old-", dir=output.parent))
-            output.rename(old / output.name)
-            folder.rename(output)
-            shutil.rmtree(old)
-        else:
-            folder.rename(output)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

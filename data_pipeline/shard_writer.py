@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_pipeline.index import build_index, write_index
+from data_pipeline.index import build_index, index_path, write_index
 from data_pipeline.manifest import ShardEntry
+
+Sample = tuple[str, int, Mapping[str, bytes]]
+"""Key, number of frames, members by extension."""
 
 _MTIME = 0.0  # no clock, user or group in the archive
 
 
-def write_shard(path: Path, samples: Sequence[tuple[str, int, Mapping[str, bytes]]]) -> ShardEntry:
-    """Write samples (key, frames, members by extension) as one WebDataset tar, and its index from reading it back."""
+def write_shard(path: Path, samples: Sequence[Sample]) -> ShardEntry:
+    """Write samples as one WebDataset tar, and its index from reading it back; both are on disk on return."""
     # Imported here: it imports torch, which each of many packing processes would then load.
     import webdataset
 
@@ -27,6 +31,9 @@ def write_shard(path: Path, samples: Sequence[tuple[str, int, Mapping[str, bytes
     write_index(path, index)
     with path.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+        os.fsync(written.fileno())
+    with index_path(path).open("rb") as written:
+        os.fsync(written.fileno())
     return ShardEntry(
         name=path.name,
         samples=len(samples),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -35,12 +35,23 @@ def run(config: DictConfig) -> None:
     output = Path(places.output).expanduser() if places.output else Path("data", "shards", name)
     generator: dict[str, object] = {"source": name}
     if synthetic:
+        options = _in_one_task(options)
         world: SyntheticWorld = instantiate_part(config.world, "world")
         _render(source, world, options.processes)
         generator["world"] = world.settings()
     result = pack(source, output, options, generator=generator, progress=True)
     for line in _summary(result):
         print(line)
+
+
+def _in_one_task(options: PackSettings) -> PackSettings:
+    """Leave a job array aside: tasks that render one folder at once would stand in each other's way."""
+    if options.tasks is not None and options.tasks > 1:
+        raise ValueError(
+            f"pack.tasks={options.tasks}: source=synthetic is rendered and packed in one task; "
+            "give a rendered folder as source=<folder> to share the packing"
+        )
+    return replace(options, task=None, tasks=1)
 
 
 def _render(folder: Path, world: SyntheticWorld, processes: int | None) -> None:
@@ -55,6 +66,9 @@ def _render(folder: Path, world: SyntheticWorld, processes: int | None) -> None:
 
 def _summary(result: PackResult) -> list[str]:
     lines = ["already packed: equal clips and settings"] if result.report is None else result.report.lines()
+    if result.manifest is None:
+        missing = f"{result.shards_missing} shards of other tasks are not finished; the last task completes the set"
+        return [f"{result.folder}: this task's shards are packed, {missing}"]
     for name, split in result.manifest.splits.items():
         size = sum(shard.bytes for shard in split.shards) / 2**20
         of = f"{len(split.sources)} source videos in {len(split.shards)} shards"

@@ -27,6 +27,8 @@ SETTINGS = PackSettings(
     reading=READING,
     frame_format=FrameFormat(short_side=360, crf=10, gop=4, fast_decode=True),
     splits={"train": 0.75, "test": 0.25},
+    split_lists={},
+    on_unlisted_clip="stop",
     samples_per_shard=256,
     min_shards=4,
     min_frames=4,
@@ -36,6 +38,8 @@ SETTINGS = PackSettings(
     overwrite=False,
     seed=0,
     processes=1,
+    task=None,
+    tasks=1,
 )
 
 

@@ -81,4 +81,4 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
-    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert not (tmp_path / "set").exists()
