@@ -97,9 +97,9 @@ def still_info(sizes: Iterable[tuple[int, int]], times_seconds: Sequence[float],
         raise ValueError(f"{name}: expected pictures of one size, got {distinct or 'no picture'}")
     ((width, height),) = distinct
     times = np.asarray(times_seconds, np.float64)
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    if not step > 0:
+    if np.any(np.diff(times) <= 0):
         raise ValueError(f"{name}: the times of its pictures do not increase")
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     return VideoInfo(
         frames=len(times),
         height=height,

@@ -151,8 +151,13 @@ class ChunkImages(FrameSource):
 
 
 def _chunks(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    yield from ((path, None) for path in sorted(folder.glob("*.torch")))
-    yield from ((path, path.parent.name) for path in sorted(folder.glob("*/*.torch")))
+    """List chunks with their splits: those that are there, and those that an index.json promises."""
+    splits = sorted({path.parent for path in folder.glob("*/*.torch")})
+    for below, split in ((folder, None), *((each, each.name) for each in splits)):
+        names = {path.name for path in below.glob("*.torch")}
+        if names and (below / "index.json").is_file():
+            names |= _index(below / "index.json").keys()
+        yield from ((below / name, split) for name in sorted(names))
 
 
 @functools.lru_cache(maxsize=1)
@@ -168,9 +173,8 @@ def _index(path: Path) -> dict[str, list[str]]:
 
 def _keys(chunk: Path) -> list[str]:
     index = chunk.parent / "index.json"
-    if index.is_file():
-        return _index(index).get(chunk.name, [])
-    return list(_load(chunk))
+    indexed = _index(index).get(chunk.name) if index.is_file() else None
+    return list(_load(chunk)) if indexed is None else indexed
 
 
 def _entry(chunk: Path, key: str) -> dict[str, Any]:
@@ -190,6 +194,8 @@ def _load(chunk: Path) -> dict[str, dict[str, Any]]:
         # weights_only: plain containers and tensors, no pickled code is run.
         clips = torch.load(chunk, map_location="cpu", weights_only=True, mmap=True)
         return {str(clip["key"]): clip for clip in clips}
+    except FileNotFoundError as error:
+        raise BadClip(Reason.VIDEO_MISSING, f"{chunk}: no such chunk, though index.json lists clips of it") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         reason = str(error).split("\n", 1)[0]
         raise BadClip(

@@ -164,9 +164,11 @@ def _nearest_poses(
     step = float(np.median(np.diff(frame_times))) if len(frame_times) > 1 else 1.0
     farthest = min(_FARTHEST_SECONDS, step / 2)
     covered = (frame_times >= pose_times[0] - farthest) & (frame_times <= pose_times[-1] + farthest)
-    distances = np.abs(pose_times[None] - frame_times[covered][:, None])
-    chosen = distances.argmin(axis=1)
-    far = np.flatnonzero(distances.min(axis=1) > farthest)
+    after = np.searchsorted(pose_times, frame_times[covered]).clip(max=len(pose_times) - 1)
+    before = np.maximum(after - 1, 0)
+    nearer_before = frame_times[covered] - pose_times[before] <= pose_times[after] - frame_times[covered]
+    chosen = np.where(nearer_before, before, after)
+    far = np.flatnonzero(np.abs(pose_times[chosen] - frame_times[covered]) > farthest)
     if far.size or not len(chosen):
         at = frame_times[covered][far[0]] if far.size else frame_times[0]
         raise BadClip(

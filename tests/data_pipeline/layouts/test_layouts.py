@@ -15,11 +15,13 @@ import torch
 from cami2v.batch import RawClip
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.video import read_frames
+from data_pipeline.bad_clips import Reason
 from data_pipeline.index import read_index, read_sample
 from data_pipeline.layouts.clip import Layout
 from data_pipeline.layouts.detect import READERS, open_source
 from data_pipeline.layouts.plain_objects import read_object_array
 from data_pipeline.manifest import read_manifest
+from data_pipeline.realestate10k.inspect import inspect_clip
 from data_pipeline.stages import parse_sample
 from tests.data_pipeline.layouts.foreign_folders import FPS, WRITERS, CutClip, cut_clips, raw
 from tests.data_pipeline.raw_folders import READING, pack_quietly
@@ -189,3 +191,63 @@ def test_videox_fun_poses_are_not_stretched_to_the_video(clips: list[CutClip], t
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(ValueError, match=r"6 frames, but .*txt has 5 cameras"):
         pack_quietly(tmp_path / "source", tmp_path / "set")
+
+
+def test_clips_of_a_chunk_that_was_not_downloaded_are_counted(clips: list[CutClip], tmp_path: Path) -> None:
+    WRITERS["pixelsplat"](tmp_path / "source", clips)
+    (tmp_path / "source" / "train" / "000001.torch").unlink()
+    lost = {
+        key
+        for key, chunk in json.loads((tmp_path / "source" / "train" / "index.json").read_text()).items()
+        if "1" in chunk
+    }
+    result = pack_quietly(tmp_path / "source", tmp_path / "set", on_bad_clip="drop")
+    assert result.report is not None
+    assert {reason: set(dropped) for reason, dropped in result.report.dropped.items()} == {Reason.VIDEO_MISSING: lost}
+    assert set(loaded(tmp_path / "set")) == {clip.clip_id for clip in clips} - lost
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_clips_and_frames_travel_to_other_processes(layout: str, clips: list[CutClip], tmp_path: Path) -> None:
+    WRITERS[layout](tmp_path / "source", clips)
+    clip = open_source(tmp_path / "source", reading(layout)["reading"]).clips[0]
+    inspected = inspect_clip(pickle.loads(pickle.dumps(clip)), min_frames=4, default_caption=None)
+    again = pickle.loads(pickle.dumps(inspected))
+    assert again.frame_source == inspected.frame_source
+    assert len(list(again.frame_source.frames([1, 3]))) == 2
+
+
+def test_frame_counts_instead_of_microseconds_need_a_rate(clips: list[CutClip], tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    WRITERS["pixelsplat"](tmp_path / "all", clips)
+    chunk = torch.load(tmp_path / "all" / "train" / "000000.torch", weights_only=True)
+    for clip in chunk:
+        clip["timestamps"] = torch.arange(len(clip["images"]))
+    torch.save(chunk, tmp_path / "source" / "000000.torch")
+    for name in ("captions.json", "metric_scale.json"):
+        (tmp_path / "source" / name).write_text((tmp_path / "all" / name).read_text())
+    with pytest.raises(ValueError, match=r"are no microseconds.*pack.reading.frames_per_second"):
+        pack_quietly(tmp_path / "source", tmp_path / "set")
+    pack_quietly(tmp_path / "source", tmp_path / "set", **reading("pixelsplat", frames_per_second=20.0))
+    assert {clip.frames_per_second for clip in loaded(tmp_path / "set").values()} == {20.0}
+
+
+def test_lens_distortion_stops_a_colmap_clip(clips: list[CutClip], tmp_path: Path) -> None:
+    WRITERS["colmap"](tmp_path / "source", clips)
+    cameras = next((tmp_path / "source").glob("*/sparse/0/cameras.txt"))
+    last = cameras.read_text().splitlines()[-1].split()
+    opencv = " ".join(["1", "OPENCV", *last[2:], "0.1", "0", "0", "0"])
+    cameras.write_text(opencv + "\n")
+    with pytest.raises(ValueError, match="is OPENCV with distortion.*image_undistorter"):
+        pack_quietly(tmp_path / "source", tmp_path / "set", **reading("colmap"))
+
+
+def test_several_lists_must_say_their_splits(clips: list[CutClip], tmp_path: Path) -> None:
+    WRITERS["cameractrl"](tmp_path / "source", clips)
+    annotations = tmp_path / "source" / "annotations"
+    (annotations / "extra.json").write_text((annotations / "test.json").read_text())
+    with pytest.raises(ValueError, match="extra.json, test.json, train.json: each of several lists must be named"):
+        open_source(tmp_path / "source", READING)
+    (annotations / "extra.json").rename(annotations / "validation.json")
+    with pytest.raises(ValueError, match="clip ids are there more than once"):
+        open_source(tmp_path / "source", READING)
