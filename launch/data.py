@@ -8,6 +8,7 @@ import sys
 
 SUBVERBS: dict[str, str] = {
     "download": "camera files -> the source videos they name",
+    "validate": "look for what is wrong with a shard set or a raw folder",
 }
 
 EXIT_CODE = 2
