@@ -44,7 +44,11 @@ class ReadSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PosedClip(ABC):
-    """One clip as its reader found it; small, because all clips of a folder are held and sent to other processes."""
+    """One clip as its reader found it; small, because all clips of a folder are held and sent to other processes.
+
+    Every file that cameras come from is among its fields as a Path: a remembered inspection counts while they are as
+    they were (data_pipeline/inspection.py).
+    """
 
     clip_id: str
     split: str | None

@@ -49,6 +49,7 @@ def find_clips(folder: Path, settings: ReadSettings) -> tuple[PosedClip, ...]:
             captions=beside.captions.get(scene_id(scene), ()),
             metric_scale=beside.metric_scales.get(scene_id(scene)),
             scene=scene,
+            model_files=tuple(path for each in _model_folders(scene) for path in sorted(each.glob("*.*"))),
             source_id=beside.sources.get(scene_id(scene), scene_id(scene)),
             frames_per_second=settings.frames_per_second,
         )
@@ -61,6 +62,7 @@ class SceneClip(PosedClip):
     """A folder with a model and its pictures."""
 
     scene: Path
+    model_files: tuple[Path, ...]
     source_id: str
     frames_per_second: float
 

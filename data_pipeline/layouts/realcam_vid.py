@@ -36,7 +36,7 @@ def find_clips(folder: Path, settings: ReadSettings) -> tuple[PosedClip, ...]:
     beside = read_side_files(folder)
     splits = split_by_file(sorted(folder.glob("*.npz")))
     return tuple(
-        _clip(record, f"{path} record {number}", folder, split, beside, settings)
+        _clip(record, path, number, folder, split, beside, settings)
         for path, split in splits.items()
         for number, record in enumerate(read_object_array(path, "arr_0"))
     )
@@ -46,7 +46,8 @@ def find_clips(folder: Path, settings: ReadSettings) -> tuple[PosedClip, ...]:
 class RecordClip(PosedClip):
     """A clip that carries its cameras: an .npz file can only be read as a whole."""
 
-    record: str
+    list_file: Path
+    number: int
     video: Path
     stated_source: str | None
     each_clip_is_a_source: bool
@@ -56,7 +57,7 @@ class RecordClip(PosedClip):
     @property
     def where(self) -> str:
         """The file and the record's number."""
-        return self.record
+        return f"{self.list_file} record {self.number}"
 
     @property
     def matched_by_time(self) -> bool:
@@ -87,8 +88,15 @@ class RecordClip(PosedClip):
 
 
 def _clip(
-    record: Any, where: str, folder: Path, split: str | None, beside: SideFiles, settings: ReadSettings
+    record: Any,
+    path: Path,
+    number: int,
+    folder: Path,
+    split: str | None,
+    beside: SideFiles,
+    settings: ReadSettings,
 ) -> RecordClip:
+    where = f"{path} record {number}"
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected a dict, got {type(record).__name__}")
     try:
@@ -113,7 +121,8 @@ def _clip(
         address=str(video),
         captions=beside.captions.get(clip_id) or ((own,) if own else ()),
         metric_scale=beside.metric_scales.get(clip_id, scale),
-        record=where,
+        list_file=path,
+        number=number,
         video=folder / video,
         stated_source=beside.sources.get(clip_id),
         each_clip_is_a_source=settings.each_clip_is_a_source,

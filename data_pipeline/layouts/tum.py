@@ -50,6 +50,7 @@ def find_clips(folder: Path, settings: ReadSettings) -> tuple[PosedClip, ...]:
             captions=beside.captions.get(scene_id(scene), ()),
             metric_scale=beside.metric_scales.get(scene_id(scene)),
             scene=scene,
+            text_files=(_trajectory(scene), scene / "intrinsics.txt", scene / "rgb.txt"),
             source_id=beside.sources.get(scene_id(scene), scene_id(scene)),
             camera_axes=settings.camera_axes,
         )
@@ -62,6 +63,7 @@ class TrajectoryClip(PosedClip):
     """A folder with a trajectory, intrinsics and frames."""
 
     scene: Path
+    text_files: tuple[Path, ...]
     source_id: str
     camera_axes: Literal["opencv", "opengl"]
 

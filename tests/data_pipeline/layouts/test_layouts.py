@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,28 @@ def test_clips_and_frames_travel_to_other_processes(layout: str, clips: list[Cut
     again = pickle.loads(pickle.dumps(inspected))
     assert again.frame_source == inspected.frame_source
     assert len(list(again.frame_source.frames([1, 3]))) == 2
+
+
+SIDE_FILES = ("captions.json", "metric_scale.json", "sources.json")
+
+
+def named_files(value: Any) -> set[Path]:
+    if isinstance(value, Path):
+        return {value}
+    inner = [getattr(value, each.name) for each in fields(value)] if is_dataclass(value) else value
+    return set().union(*map(named_files, inner)) if isinstance(inner, list | tuple) else set()
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_clips_name_every_file_they_are_made_of(layout: str, clips: list[CutClip], tmp_path: Path) -> None:
+    """Otherwise an interrupted run that goes on would take an inspection for good whose files have changed."""
+    WRITERS[layout](tmp_path / "source", clips)
+    found = open_source(tmp_path / "source", reading(layout)["reading"]).clips
+    named = set().union(*(named_files((clip, clip.frame_source(clip.track()))) for clip in found))
+    expected = {path for path in (tmp_path / "source").rglob("*") if path.is_file() and path.name not in SIDE_FILES}
+    lists = {path for path in expected if path.suffix == ".json"}  # what they say is in the clips
+    originals = {path for path in expected if path.name == "other.txt"}
+    assert expected - lists - originals <= named
 
 
 def test_frame_counts_instead_of_microseconds_need_a_rate(clips: list[CutClip], tmp_path: Path) -> None:
