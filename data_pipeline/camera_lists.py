@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.realestate10k.layout import VIDEO_SUFFIXES
 from data_pipeline.realestate10k.parse import first_line, source_id_of
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -87,6 +88,12 @@ def read_camera_list(folder: Path) -> CameraList:
         for source_id, (address, members) in sorted(grouped.items())
     ]
     return CameraList(videos=tuple(videos), malformed=malformed)
+
+
+def video_files(folder: Path, source_id: str) -> list[Path]:
+    """List the files that a folder of source videos has for one of them."""
+    candidates = [folder / f"{source_id}{suffix}" for suffix in VIDEO_SUFFIXES]
+    return [path for path in candidates if path.is_file()]
 
 
 def _camera_files(folder: Path) -> Iterator[ListedClip]:

@@ -8,7 +8,9 @@ import sys
 
 SUBVERBS: dict[str, str] = {
     "download": "camera files -> the source videos they name",
+    "clips": "source videos -> the clips that cameras belong to, one frame per camera",
     "validate": "look for what is wrong with a shard set or a raw folder",
+    "stats": "motion, lengths, captions and scales as a table and histograms",
 }
 
 EXIT_CODE = 2

@@ -18,7 +18,7 @@ import yt_dlp
 from yt_dlp.utils import DownloadCancelled, YoutubeDLError
 
 from cami2v.video import VideoInfo
-from data_pipeline.camera_lists import SourceVideo
+from data_pipeline.camera_lists import SourceVideo, video_files
 from data_pipeline.download.check_file import BadFile, check_file, too_short
 from data_pipeline.download.classify import classify
 from data_pipeline.download.status import PERMANENT, THERE, Result, Status
@@ -69,7 +69,7 @@ class Fetcher:
 
     def check_present(self, video: SourceVideo) -> Result | None:
         """Return the result for a file that somebody else put into the output folder; None where there is none."""
-        for path in present(self.output, video.source_id):
+        for path in video_files(self.output, video.source_id):
             with contextlib.suppress(BadFile):
                 info = check_file(path)
                 short = too_short(info, video.last_microseconds())
@@ -133,12 +133,6 @@ def ytdlp_options(arguments: list[str]) -> dict[str, Any]:
             f"download.ytdlp_arguments: {parsed.urls[0]!r} is not a flag; one word per item: ['--flag', value]"
         )
     return dict(parsed.ydl_opts)
-
-
-def present(output: Path, source_id: str) -> list[Path]:
-    """List the video files of a source in a folder."""
-    candidates = [output / f"{source_id}{suffix}" for suffix in VIDEO_SUFFIXES]
-    return [path for path in candidates if path.is_file()]
 
 
 def result_of(

@@ -13,8 +13,9 @@ from jaxtyping import Float64, Int64
 
 from cami2v.video import VideoInfo
 from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.clips.record import CutRecord, read_record, record_path
 from data_pipeline.layouts.clip import PosedClip
-from data_pipeline.layouts.frames import FrameSource
+from data_pipeline.layouts.frames import FrameSource, VideoFile
 from data_pipeline.realestate10k.parse import parse_metric_scale
 from data_pipeline.realestate10k.track import PoseTrack
 
@@ -41,7 +42,7 @@ class InspectedClip:
     """Width over height of a native pixel."""
     frame_indices: Int64[np.ndarray, " frames"]
     offsets_microseconds: Int64[np.ndarray, " frames"]
-    """Time of the decoded frame minus the annotated time; zeros for cut clips, whose times start at 0."""
+    """Time of the decoded frame minus the annotated time; zeros for cut clips without a record of it."""
 
 
 def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | None) -> InspectedClip:
@@ -52,6 +53,7 @@ def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | No
         parse_metric_scale(files.metric_scale, frames, files.clip_id)
     source = files.frame_source(track)
     info, video_sha256 = _probed(source)
+    cut: CutRecord | None = None
     if files.matched_by_time:
         indices, offsets = match_timestamps(track, info, files.where, str(source))
         frames_per_second = _rate_of(info, indices)
@@ -59,6 +61,11 @@ def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | No
         indices = _one_to_one(track, info, files.where, str(source))
         offsets = np.zeros(frames, np.int64)
         frames_per_second = info.frames_per_second
+        cut = _cut_record(source, frames)
+    rate, rotation = info.frames_per_second, info.rotation_degrees
+    if cut is not None:
+        offsets = np.asarray(cut.timestamp_offsets_microseconds, np.int64)
+        rate, rotation = cut.source["frames_per_second"], cut.source["rotation_applied_degrees"]
     # After the checks above: a pose file that lost lines is wrong, not just short.
     if frames < min_frames:
         raise BadClip(Reason.TOO_SHORT, f"{files.where}: {frames} frames, fewer than pack.min_frames={min_frames}")
@@ -71,9 +78,9 @@ def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | No
         poses_sha256=files.poses_sha256(),
         native_height=info.height,
         native_width=info.width,
-        native_frames_per_second=info.frames_per_second,
+        native_frames_per_second=rate,
         frames_per_second=frames_per_second,
-        rotation_degrees=info.rotation_degrees,
+        rotation_degrees=rotation,
         pixel_aspect=pixel_aspect(track.intrinsics_normalized, info.height, info.width, files.where),
         frame_indices=indices,
         offsets_microseconds=offsets,
@@ -135,6 +142,25 @@ def _one_to_one(track: PoseTrack, info: VideoInfo, poses: str, video: str) -> In
             f"{video}: {info.frames} frames, but {poses} has {frames} cameras; a cut clip needs one for each",
         )
     return np.arange(frames, dtype=np.int64)
+
+
+def _cut_record(source: FrameSource, frames: int) -> CutRecord | None:
+    """Return what `cami2v data clips` wrote beside a clip; None for other clips. Raises BadClip for a stale one."""
+    if not isinstance(source, VideoFile):
+        return None
+    try:
+        record = read_record(source.path)
+    except ValueError as error:
+        raise BadClip(Reason.VIDEO_UNREADABLE, str(error)) from error
+    if record is None:
+        return None
+    if len(record.timestamp_offsets_microseconds) != frames or record.clip["bytes"] != source.path.stat().st_size:
+        raise BadClip(
+            Reason.FRAME_COUNT_MISMATCH,
+            f"{record_path(source.path)}: is of another clip than the video beside it; "
+            "remove it, or run cami2v data clips again",
+        )
+    return record
 
 
 def _rate_of(info: VideoInfo, indices: Int64[np.ndarray, " frames"]) -> float:
