@@ -122,11 +122,11 @@ def judge_shard_clip(job: ShardClipJob, *, options: ClipOptions) -> ClipResult:
     place = Place(shard=job.shard.entry.name, clip=job.sample.key, split=job.shard.split)
     try:
         members = read_sample(job.shard.path, job.sample)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return unreadable(place, Observation(Check.MEMBER_CORRUPT, str(error)))
     try:
         about = json.loads(members["json"])
-        stored = _cameras(members["cameras.npz"])
+        stored = parse_cameras(members["cameras.npz"])
         clip = ShardClip(place, about, stored, members, cut=not job.by_time)
         differing = [name for name, digest in about["sha256"].items() if _sha256(members[name]) != digest]
     except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile, OSError) as error:
@@ -180,7 +180,8 @@ class ShardClip(ReadClip):
             yield from chunk
 
 
-def _cameras(data: bytes) -> StoredCameras:
+def parse_cameras(data: bytes) -> StoredCameras:
+    """Read cameras.npz whatever its values; raises ValueError for wrong shapes, and what numpy and zipfile raise."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     frames = len(arrays["world_to_camera"])
