@@ -49,6 +49,7 @@ PACKAGES = (
     Package(distribution="scipy", module="scipy", needed_for=("pack", "sample", "evaluate")),
     Package(distribution="pycolmap", module="pycolmap", needed_for=("evaluate",)),
     Package(distribution="matplotlib", module="matplotlib", needed_for=("train", "sample", "evaluate")),
+    Package(distribution="yt-dlp", module="yt_dlp", needed_for=("data download",)),
     Package(distribution="xformers", module="xformers", needed_for=(), remedy="pip install 'cami2v[xformers]'"),
 )
 

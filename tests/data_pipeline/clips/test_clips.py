@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from data_pipeline.clips.record import read_record, record_path
 from data_pipeline.realestate10k.encode import FrameFormat
 from data_pipeline.realestate10k.inspect import inspect_clip
 from data_pipeline.realestate10k.layout import find_clips
-from tests.data_pipeline.clips.numbered_videos import constant, number_of, write_cameras, write_video
+from tests.data_pipeline.clips.numbered_videos import constant, number_of, numbered, write_cameras, write_video
 
 SETTINGS = ClipsSettings(frame_format=FrameFormat(short_side=720, crf=10, gop=60, fast_decode=False), processes=1)
 NTSC = Fraction(24000, 1001)
@@ -36,8 +37,8 @@ def micro(times: Sequence[Fraction], numbers: Sequence[int], late: int = 0) -> l
     return [round(times[number] * 1_000_000) + late for number in numbers]
 
 
-def cut_here(tmp_path: Path, **changes: object) -> ClipsReport:
-    settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]  # names and types are the test's own
+def cut_here(tmp_path: Path, **changes: Any) -> ClipsReport:
+    settings = replace(SETTINGS, **changes)
     return cut_clips(tmp_path / "videos", tmp_path / "list", tmp_path / "raw", settings, progress=False)
 
 
@@ -88,6 +89,26 @@ def test_frames_are_those_of_the_times(tmp_path: Path, times: list[Fraction], op
     assert info.height >= 48
     assert info.width >= 160
     assert (tmp_path / "raw/pose_files/train/a.txt").read_bytes() == (tmp_path / "list/train/a.txt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("libvpx-vp9", "src.webm"), ("libsvtav1", "src.mp4"), ("libx265", "src.mp4"), ("libx264", "src.mkv")],
+)
+def test_other_codecs_and_containers(tmp_path: Path, codec: str, name: str) -> None:
+    (tmp_path / "videos").mkdir()
+    with video.av.open(str(tmp_path / "videos" / name), "w") as container:
+        stream: Any = container.add_stream(codec, rate=30, options={"crf": "15", "g": "20"})
+        stream.height, stream.width, stream.pix_fmt = 96, 320, "yuv420p"
+        for number in range(90):
+            frame = numbered(number, 96, 320)
+            container.mux(stream.encode(video.av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    write_cameras(tmp_path / "list" / "a.txt", "src", micro(constant(90, Fraction(30)), range(25, 50)))
+    write_cameras(tmp_path / "list" / "b.txt", "src", micro(constant(90, Fraction(30)), range(83, 90)))
+    assert cut_here(tmp_path).there == 2
+    assert numbers_in(tmp_path / "raw" / "video_clips" / "a.mp4") == list(range(25, 50))
+    assert numbers_in(tmp_path / "raw" / "video_clips" / "b.mp4") == list(range(83, 90))
 
 
 def test_the_nearest_frame_is_taken_and_far_ones_are_reported(tmp_path: Path) -> None:
