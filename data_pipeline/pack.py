@@ -246,7 +246,12 @@ def _manifest(
     return Manifest(
         scale_policy="metric" if all(job.planned.metric for job in jobs.values()) else "relative",
         frame_format=frames,
-        generator={"tool": tool_version(), "layout": dataset.layout.value, **generator},
+        generator={
+            "tool": tool_version(),
+            "layout": dataset.layout.value,
+            "reading": settings.reading.given(),
+            **generator,
+        },
         seed=settings.seed,
         input_sha256=digest,
         splits=splits,

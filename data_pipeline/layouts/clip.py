@@ -14,6 +14,9 @@ from typing import Any, Literal
 from data_pipeline.layouts.frames import FrameSource
 from data_pipeline.realestate10k.track import PoseTrack
 
+FASTEST = 240
+"""Frames per second; times that are closer are no times of a video."""
+
 
 class Layout(StrEnum):
     """Names of the layouts: what stands in manifests and is given as `layout=<name>`."""
@@ -40,6 +43,22 @@ class ReadSettings:
     """Axes of poses whose format does not fix them: x right and y down, z forward; or y up, z backward."""
     each_clip_is_a_source: bool
     """Whether clips that name no source video may count as one each."""
+
+    def given(self) -> dict[str, float | str | bool]:
+        """Return what was said about the folder, for the manifest."""
+        said: dict[str, float | str | bool | None] = {
+            "frames_per_second": self.frames_per_second,
+            "camera_axes": self.camera_axes,
+            "each_clip_is_a_source": self.each_clip_is_a_source or None,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+    def validate(self) -> None:
+        """Raise ValueError for values out of range."""
+        if self.frames_per_second is not None and not 0 < self.frames_per_second <= FASTEST:
+            raise ValueError(
+                f"pack.reading.frames_per_second={self.frames_per_second:g}: must be above 0 and at most {FASTEST}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

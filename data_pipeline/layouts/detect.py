@@ -38,6 +38,7 @@ def open_source(folder: Path, settings: ReadSettings) -> SourceFolder:
     Raises ValueError where the folder does not exist, no or several layouts fit and none is named, the named one does
     not fit, or its contents contradict each other.
     """
+    settings.validate()
     if not folder.is_dir():
         raise ValueError(f"source={folder}: no such folder; expected posed videos (docs/layouts.md) or 'synthetic'")
     layout = settings.layout if isinstance(settings.layout, Layout) else _only_match(folder)

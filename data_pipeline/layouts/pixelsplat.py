@@ -19,14 +19,13 @@ import numpy as np
 
 from cami2v.video import Frame, VideoInfo
 from data_pipeline.bad_clips import BadClip, Reason
-from data_pipeline.layouts.clip import PosedClip, ReadSettings
+from data_pipeline.layouts.clip import FASTEST, PosedClip, ReadSettings
 from data_pipeline.layouts.frames import FrameSource, decode_image, image_size, sha256_of_all, still_info
 from data_pipeline.layouts.side_files import known_source, read_side_files
 from data_pipeline.realestate10k.parse import source_id_of
 from data_pipeline.realestate10k.track import PoseTrack, check_track, track_sha256
 
 _NUMBERS = 18
-_FASTEST = 240  # frames/s; above it the times are no microseconds
 
 
 def recognise(folder: Path) -> bool:
@@ -102,10 +101,10 @@ class ChunkClip(PosedClip):
             world_to_camera=cameras[:, 6:].reshape(-1, 3, 4).copy(),
         )
         check_track(track, lambda frame: f"{self.where} frame {frame}")
-        if len(times) > 1 and np.median(np.diff(times)) < 1e6 / _FASTEST:
+        if len(times) > 1 and np.median(np.diff(times)) < 1e6 / FASTEST:
             raise BadClip(
                 Reason.TIMESTAMPS_NOT_INCREASING,
-                f"{self.where}: timestamps {times[:3].tolist()}... are no microseconds (over {_FASTEST} frames/s); "
+                f"{self.where}: timestamps {times[:3].tolist()}... are no microseconds (over {FASTEST} frames/s); "
                 "set pack.reading.frames_per_second",
             )
         return track

@@ -60,13 +60,15 @@ def test_the_default_source_is_the_synthetic_world(tmp_path: Path, monkeypatch: 
         ("typo", "pack.frame_format.crv: no such key"),
         ("wrong type", "pack.min_shards: got 'many'"),
         ("no source", "no such folder"),
+        ("wrong layout", "expected one of 'auto' or one of 'videos', 'video_clips', 'pixelsplat'"),
     ],
 )
 def test_wrong_input_is_one_line_and_writes_nothing(
     fault: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = clips_folder(tmp_path / "raw", clips=3)
-    overrides = {"typo": ["+pack.frame_format.crv=3"], "wrong type": ["pack.min_shards=many"]}.get(fault, [])
+    wrong = {"typo": "+pack.frame_format.crv=3", "wrong type": "pack.min_shards=many", "wrong layout": "layout=re10k"}
+    overrides = [wrong[fault]] if fault in wrong else []
     poses = raw / "pose_files" / "clip1.txt"
     if fault == "missing video":
         (raw / "video_clips" / "clip1.mp4").unlink()

@@ -74,6 +74,7 @@ def test_packed_clips_equal_those_of_the_raw_layout(
     assert result.report.total == 0
     manifest = read_manifest(tmp_path / "set")
     assert manifest.generator["layout"] == layout
+    assert manifest.generator["reading"] == SETTINGS.get(layout, {})
     assert manifest.scale_policy == "metric"
     assert not set(manifest.splits["train"].sources) & set(manifest.splits["test"].sources)
     if layout not in DEALT:
@@ -118,6 +119,12 @@ def test_what_a_layout_does_not_say_must_be_given(
     with pytest.raises(ValueError, match=missing) as caught:
         open_source(tmp_path / "source", READING)
     assert "\n" not in str(caught.value)
+
+
+def test_a_rate_out_of_range(tmp_path: Path) -> None:
+    for rate in (0.0, -5.0, 1e6, float("nan")):
+        with pytest.raises(ValueError, match=r"pack.reading.frames_per_second=.*must be above 0"):
+            open_source(tmp_path, replace(READING, frames_per_second=rate))
 
 
 @pytest.mark.parametrize("layout", ["realcam_vid", "videox_fun"])
