@@ -108,6 +108,20 @@ class ClipBatch(Movable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedClip:
+    """A clip whose place in the stream another one took, because it could not be used."""
+
+    sample: int
+    """Global sample number."""
+    shard: str
+    clip: str
+    """Sample key in the shard."""
+    reason: str
+    message: str
+    """One line that names shard and clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conditioning(Movable):
     """What the denoiser is told about a clip besides the cameras; constant over the denoising steps."""
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline.unusable import Unusable, UnusableClip
+
 logger = logging.getLogger(__name__)
 
 REQUIRED_MEMBERS = ("mp4", "cameras.npz", "json")
@@ -118,20 +120,24 @@ def read_index(shard: Path) -> tuple[IndexedSample, ...]:
 def read_sample(shard: Path, sample: IndexedSample) -> dict[str, bytes]:
     """Read the members of one sample and check them.
 
-    Raises ValueError naming shard and key for a missing member, a short read or a wrong checksum.
+    Raises UnusableClip naming shard and key for a missing member, a short read or a wrong checksum.
     """
     missing = [extension for extension in REQUIRED_MEMBERS if extension not in sample.members]
     if missing:
-        raise ValueError(f"{shard} sample {sample.key}: has no .{missing[0]} (has: {', '.join(sample.members)})")
+        raise UnusableClip(
+            Unusable.MEMBER_MISSING,
+            f"{shard} sample {sample.key}: has no .{missing[0]} (has: {', '.join(sample.members)})",
+        )
     members = {}
     descriptor = os.open(shard, os.O_RDONLY)
     try:
         for extension, member in sample.members.items():
             data = os.pread(descriptor, member.size, member.offset)
             if len(data) != member.size or hashlib.sha256(data).hexdigest() != member.sha256:
-                raise ValueError(
+                raise UnusableClip(
+                    Unusable.MEMBER_DAMAGED,
                     f"{shard} sample {sample.key}: .{extension} is damaged ({len(data)} of {member.size} bytes, "
-                    "checksum differs); copy the shard again or pack it again"
+                    "checksum differs); copy the shard again or pack it again",
                 )
             members[extension] = data
     finally:

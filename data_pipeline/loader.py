@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from multiprocessing import active_children
 from typing import Literal
 
 import torch
 from torch.utils.data import DataLoader
 
-from cami2v.batch import Clip, ClipBatch
+from cami2v.batch import ClipBatch, SkippedClip
 from cami2v.geometry.framing import PrincipalPoint
 from cami2v.geometry.pose_scale import ScalePolicy
-from data_pipeline.dataset import ClipSettings, Failure, OrderedClips, ShuffledClips, StoredClips
+from data_pipeline.dataset import ClipSettings, Failure, Loaded, OrderedClips, ShuffledClips, StoredClips
 from data_pipeline.manifest import Split, read_manifest
 from data_pipeline.order import Order, micro_batches
+from data_pipeline.shard_store import CachedShards, ShardStore, open_store
 from data_pipeline.stages import collate
+from data_pipeline.unusable import UnusableClip
+from data_pipeline.workers import obituary, report_deaths_at_the_next_batch
+
+logger = logging.getLogger(__name__)
 
 
 class ClipLoader:
@@ -25,6 +31,10 @@ class ClipLoader:
     Which clip sample number n is, and every random draw for it, depend on the seed and n alone: not on the number of
     processes, the number of workers, or where a run was resumed. `evaluation_frame_stride` is the stride of `fixed`
     clips; None: `frame_stride`, the middle of a range.
+
+    `shards` is a folder or the address of one (docs/loader.md); shards behind an address are kept in `cache_folder`, of
+    `cache_gigabytes` at most (None: all of them), and a server may be silent for `timeout_seconds`. A training run
+    stops where more than the share `max_skip_rate` of its samples had to be replaced.
     """
 
     def __init__(
@@ -41,11 +51,18 @@ class ClipLoader:
         shared_shards: Literal["refuse", "allow"],
         principal_point: PrincipalPoint = "cropped",
         evaluation_frame_stride: int | None = None,
+        max_skip_rate: float = 0.02,
+        cache_folder: str = "~/.cache/cami2v/shards",
+        cache_gigabytes: float | None = None,
+        timeout_seconds: float = 30.0,
     ) -> None:
         _require(frames >= 1, f"data.frames={frames}: must be at least 1")
         _require(num_workers >= 0, f"data.num_workers={num_workers}: must be 0 (load in the main process) or more")
         _require(shuffle_window_shards >= 1, f"data.shuffle_window_shards={shuffle_window_shards}: must be at least 1")
-        self.folder = Path(shards).expanduser()
+        _require(0 <= max_skip_rate <= 1, f"data.max_skip_rate={max_skip_rate}: must be a share between 0 and 1")
+        _require(timeout_seconds > 0, f"data.timeout_seconds={timeout_seconds}: must be above 0")
+        self.max_skip_rate = max_skip_rate
+        self._skipped: list[SkippedClip] = []
         self.split_name = split
         self.num_workers = num_workers
         self.shuffle_window_shards = shuffle_window_shards
@@ -64,6 +81,10 @@ class ClipLoader:
                 f"data.evaluation_frame_stride={evaluation_frame_stride}: must be at least 1, or null",
             )
             self.evaluation_settings = replace(self.settings, frame_stride=evaluation_frame_stride)
+        self.store = open_store(
+            shards, cache_folder=cache_folder, cache_gigabytes=cache_gigabytes, timeout_seconds=timeout_seconds
+        )
+        self.folder = self.store.folder
         self.manifest = read_manifest(self.folder)
         _require(
             scale_policy != ScalePolicy.METRIC or self.manifest.scale_policy == ScalePolicy.METRIC,
@@ -71,7 +92,10 @@ class ClipLoader:
             "metric_scale.json (docs/pack.md), or choose relative or first_frame_normalized",
         )
         self.split: Split = self.manifest.split(split, str(self.folder))
-        _check_shards(self.folder, self.split, split, frames)
+        _check_shards(self.store, self.split, split)
+        self._check_lengths(refuse=max_skip_rate == 0)
+        if isinstance(self.store, CachedShards):
+            _check_cache_size(self.store, self.split, cache_gigabytes, shuffle_window_shards)
 
     @property
     def num_samples(self) -> int:
@@ -93,28 +117,60 @@ class ClipLoader:
     ) -> Iterator[ClipBatch]:
         """Yield this process's training batches without end, from global sample number `start` on.
 
-        Raises ValueError, naming shard and sample key, for a sample that cannot be read: none is replaced.
+        A clip that cannot be used is replaced, by seed and sample number alone: `take_skipped` tells. Raises
+        ValueError, in one line, for a shard that cannot be read and for a worker that died.
         """
         self.validate(world_size)
+        self._skipped.clear()
         order = Order(
             samples_per_shard=tuple(shard.samples for shard in self.split.shards),
             shuffle_window_shards=self.shuffle_window_shards,
             seed=seed,
         )
         numbers = micro_batches(start=start, micro_batch_size=micro_batch_size, rank=rank, world_size=world_size)
-        return self._batches(ShuffledClips(self.folder, self.split, self.settings, order), numbers)
+        return self._batches(ShuffledClips(self.store, self.split, self.settings, self.num_workers, order), numbers)
+
+    def take_skipped(self) -> list[SkippedClip]:
+        """Return the clips that were replaced in the batches yielded since the last call."""
+        taken, self._skipped = self._skipped, []
+        return taken
 
     def fixed(self, *, count: int | None, rank: int, world_size: int, seed: int) -> Iterator[ClipBatch]:
         """Yield the first `count` clips (None: all) once, one per batch, dealt out over the processes.
 
-        Manifest order, first frames, first caption: the same clips for every method that is compared.
+        Manifest order, first frames, first caption: the same clips for every method that is compared. Raises
+        ValueError, naming shard and sample key, for a clip that cannot be used: none is replaced.
         """
+        self._check_lengths(refuse=True)
         _require(
             count is None or 1 <= count <= self.num_samples,
             f"{count} clips asked for, but {self.folder} split {self.split_name} has {self.num_samples}",
         )
         numbers = ([number] for number in range(rank, count or self.num_samples, world_size))
-        return self._batches(OrderedClips(self.folder, self.split, self.evaluation_settings, seed), numbers)
+        return self._batches(self._ordered(seed, self.num_workers), numbers)
+
+    def glance(self, *, count: int, seed: int) -> Iterator[ClipBatch]:
+        """Yield up to `count` clips as `fixed` does, past those that cannot be used: to look at, not to compare with.
+
+        Raises ValueError where none of the first hundred can be used.
+        """
+        clips = self._ordered(seed, 0)
+        found, last = 0, None
+        for number in range(min(self.num_samples, 100)):
+            try:
+                clip = clips.load(number).clip
+            except UnusableClip as error:
+                last = error
+                continue
+            yield collate([clip])
+            found += 1
+            if found == count:
+                return
+        if last is not None and not found:
+            raise last
+
+    def _ordered(self, seed: int, workers: int) -> OrderedClips:
+        return OrderedClips(self.store, self.split, self.evaluation_settings, workers, seed)
 
     def _batches(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[ClipBatch]:
         loader = DataLoader(
@@ -125,10 +181,44 @@ class ClipLoader:
             # DataLoader draws a seed for its workers; from its own generator, so that the global one stays untouched.
             generator=torch.Generator().manual_seed(0),
         )
-        for batch in loader:
-            if isinstance(batch, Failure):
-                raise ValueError(batch.message)
-            yield batch
+        others = set(active_children())
+        batches = iter(loader)
+        workers = [child for child in active_children() if child not in others]
+        report_deaths_at_the_next_batch()
+        while True:
+            try:
+                loaded = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                dead = [worker for worker in workers if not worker.is_alive()]
+                if not dead:
+                    raise
+                raise ValueError(obituary(dead, clips.last_words)) from error
+            if isinstance(loaded, Failure):
+                raise ValueError(loaded.message)
+            self._skipped += loaded.skipped
+            yield loaded.batch
+
+    def _check_lengths(self, *, refuse: bool) -> None:
+        """Refuse clips shorter than `data.frames`, or say that training will replace them."""
+        frames = self.settings.frames
+        short = [shard for shard in self.split.shards if shard.shortest_clip_frames < frames]
+        if not short:
+            return
+        fewest = min(short, key=lambda shard: shard.shortest_clip_frames)
+        message = (
+            f"{self.store.name}/{fewest.name}: has a clip of {fewest.shortest_clip_frames} frames, fewer than "
+            f"data.frames={frames}; lower data.frames, or pack again with pack.min_frames={frames}"
+        )
+        _require(not refuse, message)
+        logger.warning("%s. Training replaces such clips, up to data.max_skip_rate=%g", message, self.max_skip_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadedBatch:
+    batch: ClipBatch
+    skipped: tuple[SkippedClip, ...]
 
 
 def check_shard_readers(
@@ -145,30 +235,38 @@ def check_shard_readers(
         )
 
 
-def _check_shards(folder: Path, split: Split, name: str, frames: int) -> None:
-    """Compare the folder with the manifest before a run starts."""
+def _check_shards(store: ShardStore, split: Split, name: str) -> None:
+    """Compare the folder with the manifest before a run starts; what is remote is checked when it comes."""
+    folder = store.folder
     _require(split.samples > 0, f"{folder} split {name}: holds no clips; pack it again with clips in this split")
     total = sum(shard.samples for shard in split.shards)
     _require(total == split.samples, f"{folder} split {name}: shards hold {total} clips, the manifest {split.samples}")
+    if isinstance(store, CachedShards):
+        return
     for shard in split.shards:
         path = folder / shard.name
         _require(path.is_file(), f"{path}: the manifest lists this shard, but it is missing; copy it or pack again")
         size = path.stat().st_size
         _require(size == shard.bytes, f"{path}: {size} bytes, the manifest says {shard.bytes}; copy it or pack again")
-        _require(
-            shard.shortest_clip_frames >= frames,
-            f"{path}: has a clip of {shard.shortest_clip_frames} frames, fewer than data.frames={frames}; "
-            f"lower data.frames, or pack again with pack.min_frames={frames}",
-        )
 
 
-def _collate(clips: list[Clip | Failure]) -> ClipBatch | Failure:
-    good = []
+def _check_cache_size(store: CachedShards, split: Split, gigabytes: float | None, window: int) -> None:
+    """Refuse a cache that does not hold a shuffle window: it would fetch shards again and again."""
+    needed = sum(sorted((shard.bytes for shard in split.shards), reverse=True)[:window])
+    _require(
+        store.limit_bytes is None or store.limit_bytes >= needed,
+        f"data.cache_gigabytes={gigabytes}: the {min(window, len(split.shards))} shards of a shuffle window take "
+        f"{needed / 1e9:.3g} GB; give more, or lower data.shuffle_window_shards={window}",
+    )
+
+
+def _collate(clips: list[Loaded | Failure]) -> _LoadedBatch | Failure:
+    good: list[Loaded] = []
     for clip in clips:
         if isinstance(clip, Failure):
             return clip
         good.append(clip)
-    return collate(good)
+    return _LoadedBatch(collate([each.clip for each in good]), tuple(skip for each in good for skip in each.skipped))
 
 
 def _pair(values: Sequence[int], key: str, meaning: str) -> tuple[int, int]:

@@ -30,6 +30,18 @@ class Order:
         shard, within = _epoch_order(self.samples_per_shard, self.shuffle_window_shards, self.seed, epoch)[position]
         return int(shard), int(within)
 
+    def substitute(self, number: int, attempt: int) -> tuple[int, int]:
+        """Return (shard, position) of the clip that stands in where sample `number` cannot be used.
+
+        Drawn evenly from the whole split; `attempt` 1, 2, ... where substitutes cannot be used either.
+        """
+        total = sum(self.samples_per_shard)
+        drawn = hashlib.blake2b(f"{self.seed}/{number}/substitute/{attempt}".encode(), digest_size=8).digest()
+        position = int.from_bytes(drawn, "little") * total >> 64
+        ends = np.cumsum(self.samples_per_shard)
+        shard = int(np.searchsorted(ends, position, side="right"))
+        return shard, position - int(ends[shard] - self.samples_per_shard[shard])
+
 
 def sample_seed(seed: int, number: int) -> int:
     """Return the 63-bit seed of all random draws of one sample."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -33,6 +34,11 @@ def parse_sample(members: Mapping[str, bytes], *, scale_policy: ScalePolicy, whe
         if about["format_version"] != SAMPLE_VERSION:
             raise ValueError(f"{where}: format version {about['format_version']}, this program reads {SAMPLE_VERSION}")
         frames = len(cameras["world_to_camera"])
+        poses, intrinsics = cameras["world_to_camera"], cameras["intrinsics_normalized"]
+        if poses.shape != (frames, 3, 4) or intrinsics.shape != (frames, 4):
+            raise ValueError(f"{where}: poses {poses.shape} and intrinsics {intrinsics.shape}; see docs/data-format.md")
+        if not (np.isfinite(poses).all() and np.isfinite(intrinsics).all()):
+            raise ValueError(f"{where}: poses or intrinsics hold values that are not finite; pack it again")
         metric_scale = cameras.get("metric_scale")
         if scale_policy == ScalePolicy.METRIC and metric_scale is None:
             raise ValueError(
@@ -48,12 +54,21 @@ def parse_sample(members: Mapping[str, bytes], *, scale_policy: ScalePolicy, whe
             width=about["packed"]["width"],
             pixel_aspect=float(about["pixel_aspect"]),
             frames_per_second=float(about["packed"]["frames_per_second"]),
-            world_to_camera=cameras["world_to_camera"],
-            intrinsics_normalized=cameras["intrinsics_normalized"],
+            world_to_camera=poses,
+            intrinsics_normalized=intrinsics,
             timestamps_microseconds=cameras["timestamps_microseconds"],
             translation_scale=(np.ones(frames) if metric_scale is None else metric_scale.astype(np.float64)),
         )
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, zipfile.BadZipFile, OSError) as error:
+    except (
+        KeyError,
+        TypeError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+    ) as error:
         raise ValueError(
             f"{where}: not a posed clip ({type(error).__name__}: {error}); see docs/data-format.md"
         ) from error

@@ -227,7 +227,7 @@ def as_yaml(config: DictConfig) -> str:
 
 
 def expand_shorthands(arguments: Sequence[str], config_name: str = "train") -> list[str]:
-    """Replace `data=<folder that has manifest.json>` by `data.shards=<folder>`, and files joined by commas by a list.
+    """Replace `data=<folder that has manifest.json, or a URL>` by `data.shards=`, and files joined by commas by a list.
 
     In `sample` and `evaluate`, `experiment=` means `from_experiment=`: it names a config to load weights into, where
     Hydra would merge it into this one. All documented in docs/. Raises ValueError for a `data=` value that is neither
@@ -255,13 +255,17 @@ def _expand_data(argument: str, arguments: Sequence[str]) -> str:
         return argument
     for value in values:
         folder = Path(value.strip("'\"")).expanduser()
-        if not (folder / "manifest.json").is_file():
+        if "://" not in value and not (folder / "manifest.json").is_file():
             seen = "that folder has no manifest.json" if folder.is_dir() else "there is no such folder"
             raise ValueError(
                 f"data={value}: expected a shard set (a folder with manifest.json, as `cami2v pack` writes)"
                 f" or a preset ({', '.join(presets) or 'none'}), but {seen}"
             )
-    return "data.shards=" + ",".join(quote(str(Path(value.strip("'\"")).expanduser())) for value in values)
+    return "data.shards=" + ",".join(quote(_folder_or_address(value.strip("'\""))) for value in values)
+
+
+def _folder_or_address(value: str) -> str:
+    return value if "://" in value else str(Path(value).expanduser())
 
 
 def _data_folders(arguments: Sequence[str]) -> list[Path]:

@@ -27,7 +27,10 @@ from launch.compose import entry, instantiate_part, plain, settings
 
 Stage = Literal["generate", "measure", "report"]
 
-UNSEEN_IN_RESULTS = ("_target_", "shards", "num_workers", "shuffle_window_shards", "shared_shards")
+UNSEEN_IN_RESULTS = (
+    "_target_", "shards", "num_workers", "shuffle_window_shards", "shared_shards", "max_skip_rate", "cache_folder",
+    "cache_gigabytes", "timeout_seconds",
+)  # fmt: skip
 """Keys of `data` that change no clip of an evaluation; the shard set counts by its manifest's content."""
 
 

@@ -32,6 +32,7 @@ from cami2v.training.callbacks.guards import (
     TrainingStoppedError,
 )
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
+from cami2v.training.callbacks.skipped import SkippedClips
 from cami2v.training.callbacks.validate import Validate
 from cami2v.training.engine import EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
@@ -160,6 +161,7 @@ def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Ca
     log = MetricsLog(every_steps=plan.trainer.log_every_steps, settings=plan.logging, config=plain(config))
     clips = _validation_clips(config, plan)
     callbacks: list[Callback] = [
+        SkippedClips(stream=plan.loader, log=log),
         NonFiniteGuard(),
         DeadGradientGuard(),
         *_camera_guard(config, plan, model, clips, log),
@@ -178,7 +180,7 @@ def _camera_guard(
 ) -> list[Callback]:
     """Return the guard of the camera's effect, or nothing where it is off or there is no camera to look for."""
     count = min(2, plan.loader.num_samples)
-    clips = clips or list(plan.loader.fixed(count=count, rank=0, world_size=1, seed=config.seed))
+    clips = clips or list(plan.loader.glance(count=count, seed=config.seed))
     reason = reason_to_skip(model, clips[0], plan.guards)
     if reason is not None:
         logger.info("the camera is not checked: %s", reason)

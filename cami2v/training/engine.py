@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +19,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
+    gather_object,
 )
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ from cami2v.batch import ClipBatch, StepOutput
 from cami2v.training import environment
 from cami2v.training.environment import EngineKind
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
+
+Item = TypeVar("Item")
 
 Look = Callable[[Any, ClipBatch], Tensor]
 """Computes a tensor from the model (unwrapped) and a batch."""
@@ -223,6 +226,11 @@ class Engine:
         """Stack one row per process, on the CPU (collective)."""
         gathered: Tensor = self.accelerator.gather(row.to(self.device)[None])
         return gathered.cpu()
+
+    def gather_objects(self, objects: list[Item]) -> list[Item]:
+        """Join the lists of all processes, in the order of processes (collective)."""
+        joined: list[Item] = gather_object(objects)
+        return joined
 
     def trainable_weights(self) -> dict[str, Tensor]:
         """Return the full fp32 trainable weights on the main process, nothing elsewhere (collective)."""

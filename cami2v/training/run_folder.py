@@ -1,7 +1,7 @@
 """The folder of one run: where things lie, what may be resumed, one consistent history of metrics.
 
 <run>/config.yaml  metrics.jsonl  checkpoints/{step-00000010/{engine/,trainable.safetensors,trainer.json},latest}
-<run>/samples/step-00000010/<clip>.mp4  wandb/
+<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """One JSON object per line; steps never repeat."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def skipped_clips(self) -> Path:
+        """One JSON object per clip whose place in training another one took."""
+        return self.path / "skipped_clips.jsonl"
 
     @property
     def samples(self) -> Path:

@@ -200,6 +200,8 @@ def test_a_folder_of_shards_is_a_value_of_data(tmp_path):
     assert compose_config("train", [f"data={shards(tmp_path / 'set')}"]).data.shards == str(tmp_path / "set")
     assert compose_config("train", [f"data.shards={quote(str(folder))}"]).data.shards == str(folder)
     assert compose_config("train", ["data=shards"]).data.shards is None
+    for address in ("https://host.invalid/a/b", "s3://bucket/set", "hf://datasets/me/set"):
+        assert compose_config("train", [f"data={address}"]).data.shards == address
     with pytest.raises(ValueError, match="that folder has no manifest.json"):
         compose_config("train", [f"data={tmp_path}"])
 

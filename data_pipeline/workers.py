@@ -1,0 +1,86 @@
+"""Which worker process reads which clip, so that one that dies is not just a process number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+import torch
+from torch.utils.data import get_worker_info
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A clip in work."""
+
+    worker: int
+    number: int
+    """Global sample number."""
+    shard: int
+    position: int
+
+
+class ReadingTable:
+    """What every worker is reading, in memory that its processes share."""
+
+    def __init__(self, workers: int) -> None:
+        self._rows = torch.full((workers, 4), -1, dtype=torch.int64).share_memory_()
+
+    def start(self, number: int, shard: int, position: int) -> None:
+        """Note what this worker reads from now on; nothing in the main process."""
+        worker = get_worker_info()
+        if worker is not None:
+            self._rows[worker.id] = torch.tensor([os.getpid(), number, shard, position])
+
+    def done(self) -> None:
+        """Note that this worker has finished its clip."""
+        worker = get_worker_info()
+        if worker is not None:
+            self._rows[worker.id, 1] = -1
+
+    def of(self, pid: int | None) -> Reading | None:
+        """Return what a worker was reading last, or None where it was between clips."""
+        for worker, (owner, number, shard, position) in enumerate(self._rows.tolist()):
+            if owner == pid and number >= 0:
+                return Reading(worker=worker, number=number, shard=shard, position=position)
+        return None
+
+
+def obituary(dead: Sequence[BaseProcess], describe: Callable[[BaseProcess], str]) -> str:
+    """Say in one line which workers died, of what, and on which clips."""
+    return "; ".join(f"a loader worker died ({_cause(each)}) {describe(each)}" for each in dead)
+
+
+def report_deaths_at_the_next_batch() -> None:
+    """Keep torch from raising a worker's death wherever the main thread happens to be, which may be a backward pass.
+
+    Asked for its next batch, DataLoader notices by itself within five seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    inner = signal.getsignal(signal.SIGCHLD)
+    if callable(inner) and not isinstance(inner, _Quiet):
+        signal.signal(signal.SIGCHLD, _Quiet(inner))
+
+
+class _Quiet:
+    def __init__(self, inner: Callable[[int, FrameType | None], object]) -> None:
+        self.inner = inner
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):
+            self.inner(signum, frame)
+
+
+def _cause(process: BaseProcess) -> str:
+    code = process.exitcode
+    if code is not None and code < 0:
+        hint = ", out of memory?" if -code == signal.SIGKILL else ""
+        return f"pid {process.pid}, signal {signal.Signals(-code).name}{hint}"
+    return f"pid {process.pid}, exit code {code}"
