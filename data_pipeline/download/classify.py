@@ -20,7 +20,7 @@ _WORDS = (
     (
         Status.REMOVED,
         r"video (is )?unavailable|been removed|removed by|no longer (available|exists)|does not exist|doesn.t exist|"
-        r"(isn.t|is not) available any ?more|been terminated|been closed|been deleted|incomplete youtube id",
+        r"(isn.t|is not) available any ?more|been terminated|been closed|been deleted|incomplete [a-z]+ id",
     ),
     (Status.NETWORK, r"got error:|timed? ?out|connection (reset|refused|aborted)|bytes read|name resolution"),
 )
