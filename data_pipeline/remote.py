@@ -31,6 +31,10 @@ def scheme_of(address: str) -> str | None:
     return scheme.lower() if separator else None
 
 
+class MissingFileError(Exception):
+    """The server has no such file."""
+
+
 class RemoteFolder:
     """A folder of files behind a URL. Objects are cheap; each process opens its own connections."""
 
@@ -40,13 +44,13 @@ class RemoteFolder:
         self._open()
 
     def read(self, name: str) -> bytes:
-        """Return a whole file. Raises FileNotFoundError where there is none, ValueError where it cannot be fetched."""
+        """Return a whole file. Raises MissingFileError where there is none, ValueError where it cannot be fetched."""
         return self._retry(name, lambda: self._fetch(name, None, None))
 
     def continue_download(self, name: str, target: Path, size: int) -> None:
         """Append to `target` what is missing of a file of `size` bytes.
 
-        Raises FileNotFoundError where there is no such file, ValueError where it cannot be fetched. `target` keeps
+        Raises MissingFileError where there is no such file, ValueError where it cannot be fetched. `target` keeps
         what came.
         """
         while (have := target.stat().st_size if target.exists() else 0) < size:
@@ -92,8 +96,8 @@ class RemoteFolder:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return fetch()
-            except FileNotFoundError:
-                raise
+            except FileNotFoundError as error:
+                raise MissingFileError(f"{self.url}/{name}") from error
             except (OSError, aiohttp.ClientError) as error:
                 reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
                 if attempt == ATTEMPTS or _final(error):

@@ -22,10 +22,12 @@ from urllib.parse import unquote, urlsplit
 
 from data_pipeline.index import index_path
 from data_pipeline.manifest import FILE_NAME, ShardEntry
-from data_pipeline.remote import REMOTE_SCHEMES, RemoteFolder, scheme_of
+from data_pipeline.remote import REMOTE_SCHEMES, MissingFileError, RemoteFolder, scheme_of
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<bytes>\d+)\.partial")
 _WAIT_SECONDS = 0.2
+GRACE_SECONDS = 1.0
+"""A shard that was asked for this recently is about to be read, and stays."""
 
 
 class ShardStore(ABC):
@@ -66,7 +68,7 @@ class CachedShards(ShardStore):
         self.limit_bytes = limit_bytes
         try:
             manifest = self.remote.read(FILE_NAME)
-        except FileNotFoundError as error:
+        except MissingFileError as error:
             raise ValueError(
                 f"data.shards={url}: there is no {FILE_NAME}; give the address of the folder `cami2v pack` wrote"
             ) from error
@@ -106,7 +108,8 @@ class CachedShards(ShardStore):
                     self.remote.continue_download(entry.name, partial, entry.bytes)
                     self._check(entry, partial)
                 partial.replace(path)
-        except FileNotFoundError as error:
+                os.utime(path)
+        except MissingFileError as error:
             raise ValueError(
                 f"{self.name}/{entry.name}: the manifest lists this shard, but it is missing there; upload it again"
             ) from error
@@ -125,7 +128,7 @@ class CachedShards(ShardStore):
             return
         try:
             data = self.remote.read(path.name)
-        except FileNotFoundError:
+        except MissingFileError:
             return  # read_index makes one from the tar, and says so
         try:
             made_for = json.loads(data)["bytes"]
@@ -144,13 +147,14 @@ class CachedShards(ShardStore):
             with _locked(self.cache / ".room.lock"):
                 if self._taken(partial) + size <= self.limit_bytes:
                     break
-                shards = sorted(self.cache.glob("*/*.tar"), key=lambda shard: shard.stat().st_mtime)
+                used = sorted((shard.stat().st_mtime, shard) for shard in self.cache.glob("*/*.tar"))
+                shards = [shard for when, shard in used if when < time.time() - GRACE_SECONDS]
                 for shard in [*self._abandoned(partial), *shards]:
-                    shard.unlink()
+                    shard.unlink(missing_ok=True)
                     if self._taken(partial) + size <= self.limit_bytes:
                         partial.touch()
                         return
-            time.sleep(_WAIT_SECONDS)  # the rest is being downloaded, and may go once it is there
+            time.sleep(_WAIT_SECONDS)  # the rest is being fetched or read, and may go after that
         partial.touch()
 
     def _taken(self, ours: Path) -> int:
@@ -169,7 +173,7 @@ class CachedShards(ShardStore):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                yield path
+                yield path  # its owner may just have finished it
 
 
 def open_store(
@@ -207,11 +211,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _one_line(where: Path) -> Iterator[None]:
-    """Turn what the cache's disk refuses into one line; a missing remote file is not meant."""
+    """Turn what the cache's disk refuses into one line."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise ValueError(
             f"{where}: the cache cannot be written ({error.strerror}); set data.cache_folder to another place, or "

@@ -102,7 +102,7 @@ def test_chunks_and_faults_in_between(
     [
         (["truncate"] * 4, "cannot be fetched .*; 4 attempts"),
         (["broken"] * 4, r"cannot be fetched .*503.*; 4 attempts"),
-        (["stall"] * 4, r"cannot be fetched \(.*Timeout.*; 4 attempts, timeout 0.2 s\)"),
+        (["stall"] * 4, r"cannot be fetched \(.*Timeout.*; 4 attempts, timeout 1 s\)"),
         (["missing"], "the manifest lists this shard, but it is missing there; upload it again"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_server_that_fails_is_named_in_one_line(
 ) -> None:
     for number in range(4):
         server.faults[f"train-00000{number}.tar"] = list(faults) * 4
-    timeout = 0.2 if faults[0] == "stall" else 5.0
+    timeout = 1.0 if faults[0] == "stall" else 5.0
     source = remote(server, tmp_path, num_workers=num_workers, timeout_seconds=timeout)
     with pytest.raises(ValueError, match=rf"{server.url}/train-00000\d.tar: {message}") as caught:
         take(source, 1)
@@ -225,8 +225,9 @@ def test_a_partial_of_another_file_is_thrown_away(shards: Path, server: ShardSer
 
 
 def test_a_bounded_cache_forgets_what_was_not_used_for_longest(
-    shards: Path, server: ShardServer, tmp_path: Path
+    shards: Path, server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("data_pipeline.shard_store.GRACE_SECONDS", 0.0)
     every = entries(shards)
     largest = max(entry.bytes for entry in every)
     cached = store(server, tmp_path, limit_bytes=2 * largest)
