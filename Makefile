@@ -1,5 +1,7 @@
 # Everything a newcomer needs starts here; `make help` lists it. Needs python3 (3.11 or newer), make and a C++ compiler.
 VENV ?= .venv
+# Test processes; a file of tests stays in one of them.
+TEST_PROCESSES ?= 2
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.cami2v-installed
@@ -40,10 +42,10 @@ check: setup  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow and not slurm and not gpu and not browser"
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow and not slurm and not gpu and not browser"
 
 test: setup  ## every test this machine can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=15
 
 bench: setup  ## what camera control costs per training step, and the loader's speed, on the CPU
 	@$(BIN)/python -m tools.benchmark

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cami2v.video import probe, read_frames
+from data_pipeline.layouts.frames import VideoFile
 from data_pipeline.realestate10k.layout import find_clips
-from data_pipeline.realestate10k.parse import parse_pose_file
 from data_pipeline.synthetic import write
 from data_pipeline.synthetic.reprojection import warp
 from data_pipeline.synthetic.world import plan_sources
@@ -67,10 +67,12 @@ def test_parser_finds_every_clip_and_splits_are_source_disjoint(folder):
     sources = defaultdict(set)
     times = defaultdict(list)
     for clip in dataset.clips:
-        track = parse_pose_file(clip.pose_path)
+        track = clip.track()
         assert clip.captions
         assert clip.metric_scale > 0
-        assert clip.frame_source(track).path.is_file()
+        source = clip.frame_source(track)
+        assert isinstance(source, VideoFile)
+        assert source.path.is_file()
         sources[clip.split].add(track.source_id)
         times[track.source_id].append(track.timestamps_microseconds)
     assert sources["train"].isdisjoint(sources["test"] | sources["validation"])
@@ -87,7 +89,7 @@ def test_frames_depths_and_camera_files_agree(folder):
     """Decode the video at the written times and warp by the written poses, in the source's own unit."""
     errors, still = [], []
     for clip in find_clips(folder).clips:
-        track = parse_pose_file(clip.pose_path)
+        track = clip.track()
         numbers = np.rint(track.timestamps_microseconds * WORLD.frames_per_second / 1e6).astype(int)
         frames = read_frames(folder / "videos" / f"{track.source_id}.mp4", numbers.tolist())
         stored = np.load(folder / "depth" / clip.split / f"{clip.clip_id}.npz")["depth_millimetres"]
