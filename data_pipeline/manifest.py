@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+from cami2v.file_hash import file_sha256
 
 FORMAT = "cami2v-posed-clips"
 VERSION = 1
@@ -31,8 +32,7 @@ class ShardEntry:
         """Tell whether the file at `path` has this shard's size and checksum."""
         if not path.is_file() or path.stat().st_size != self.bytes:
             return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        return file_sha256(path) == self.sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ Several processes may work in it at once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cami2v.file_hash import file_sha256
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.file_locks import FileLock, try_lock, wait_for_lock
 from data_pipeline.index import index_path
@@ -228,10 +228,7 @@ def partial_set(output: Path) -> Iterator[PartialSet]:
 
 
 def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path) if path.is_file() else None
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cami2v.file_hash import file_sha256
 from data_pipeline.index import index_path
 from data_pipeline.manifest import FILE_NAME, ShardEntry
 from data_pipeline.remote import REMOTE_SCHEMES, MissingFileError, RemoteFolder, scheme_of
@@ -102,7 +103,7 @@ class CachedShards(ShardStore):
                 self._fetch_index(entry, index_path(path))
                 self._make_room(partial, entry.bytes)
                 self.remote.continue_download(entry.name, partial, entry.bytes)
-                if _sha256(partial) != entry.sha256:
+                if file_sha256(partial) != entry.sha256:
                     # What an earlier process left may be of another file: once more from the start.
                     partial.write_bytes(b"")
                     self.remote.continue_download(entry.name, partial, entry.bytes)
@@ -115,7 +116,7 @@ class CachedShards(ShardStore):
             ) from error
 
     def _check(self, entry: ShardEntry, partial: Path) -> None:
-        found = _sha256(partial)
+        found = file_sha256(partial)
         if found != entry.sha256:
             partial.unlink()
             raise ValueError(
@@ -226,8 +227,3 @@ def _write(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.writing")
     partial.write_bytes(data)
     partial.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

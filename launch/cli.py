@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import importlib.metadata
 import sys
+
+from launch.verbs import help_is_asked, run_verb, table
 
 VERBS = {
     "data": "prepare and check data sets",
@@ -17,37 +17,25 @@ VERBS = {
     "doctor": "what is installed here, and what is missing for what",
 }
 
-EXIT_CODE = 2
-
 
 def main() -> None:
     """Run `cami2v <verb> [key=value ...]`; every verb is also `python -m launch.<verb>`."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if help_is_asked():
         print(usage())
-        return
-    if arguments[0] == "--version":
+    elif sys.argv[1] == "--version":
         print(f"cami2v {importlib.metadata.version('cami2v')}")
-        return
-    verb = arguments[0]
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        guess = f"; did you mean '{close[0]}'?" if close else ""
-        print(f"error: cami2v has no verb {verb!r}{guess} (verbs: {', '.join(VERBS)})", file=sys.stderr)
-        raise SystemExit(EXIT_CODE)
-    sys.argv = [f"cami2v {verb}", *arguments[1:]]
-    importlib.import_module(f"launch.{verb}").main()
+    else:
+        run_verb("cami2v", "verb", VERBS, "launch.")
 
 
 def usage() -> str:
     """Return the text of `cami2v --help`."""
-    verbs = "\n".join(f"  {verb:<10}{purpose}" for verb, purpose in VERBS.items())
     return f"""\
 cami2v: train, sample and judge camera-controlled image-to-video diffusion models
 
 usage: cami2v <verb> [key=value ...]
 
-{verbs}
+{table(VERBS)}
 
   cami2v <verb> --help      every setting of a verb and its presets
   cami2v <verb> --cfg job   the composed configuration, without running

@@ -16,11 +16,12 @@ from cami2v.batch import ClipBatch
 from cami2v.camera_control.interventions import Trajectory
 from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
 from cami2v.evaluation.camera_effect import Record, measured, not_measured
-from cami2v.evaluation.folder import EvaluationFolder, sha256
+from cami2v.evaluation.folder import EvaluationFolder
 from cami2v.evaluation.generate import Animate, write_generated, write_ground_truth
 from cami2v.evaluation.measure import measure, open_jobs
 from cami2v.evaluation.pose_estimation.base import PoseEstimator
 from cami2v.evaluation.report import report
+from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
 from data_pipeline.loader import ClipLoader
 from launch.compose import entry, instantiate_part, plain, settings
@@ -108,7 +109,7 @@ def _generate(
         folder.claim(
             {
                 "shards": str(loader.folder.resolve()),
-                "manifest_sha256": sha256(loader.folder / "manifest.json"),
+                "manifest_sha256": file_sha256(loader.folder / "manifest.json"),
                 **{key: value for key, value in data.items() if key not in UNSEEN_IN_RESULTS},
                 "clips": evaluation.clips or loader.num_samples,
                 "seed": config.seed,

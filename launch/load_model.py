@@ -17,7 +17,7 @@ from cami2v.checkpoints.load import find_weights, load_weights, weight_names
 from cami2v.checkpoints.load_released import load_released, match_released
 from cami2v.checkpoints.report import LoadReport, RefusedWeightsError
 from cami2v.diffusion.ddim import DDIMSampler
-from cami2v.evaluation.folder import sha256
+from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
 from cami2v.training.run_folder import RunFolder
 from launch.build import build_model, build_skeleton
@@ -97,7 +97,7 @@ def _load_run(path: Path, source: Source) -> LoadedModel:
     start.check(config)
     model = build_model(config)
     report = start.load(model, trained=weight_names(weights))
-    identity: dict[str, Any] = {"path": str(path), "weights": weights.name, "sha256": sha256(weights)}
+    identity: dict[str, Any] = {"path": str(path), "weights": weights.name, "sha256": file_sha256(weights)}
     if report is not None:
         _tell(report, source.load_report)
         identity["base_sha256"] = [file.sha256 for file in report.files]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from cami2v.checkpoints.diagnosis import CAMERA
-from cami2v.checkpoints.hub import GIGABYTE, HubFile, ask_hub, fetch, sha256_of
+from cami2v.checkpoints.hub import GIGABYTE, HubFile, ask_hub, fetch
 from cami2v.checkpoints.load_released import match_released
 from cami2v.checkpoints.recognise import Recognised, recognise
 from cami2v.checkpoints.released_files import RELEASED_FILES, ReleasedFile, find_released, released_with_hash
 from cami2v.checkpoints.released_names import released_names
 from cami2v.checkpoints.report import RefusedWeightsError, Role
+from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
 from launch.build import build_skeleton
 from launch.compose import compose_config, quote
@@ -131,7 +132,7 @@ def check_files(arguments: argparse.Namespace) -> None:
 def _check(path: Path) -> bool:
     found = recognise(path)
     archive = found.weights.archive
-    digest = sha256_of(archive.path)
+    digest = file_sha256(archive.path)
     known = released_with_hash(digest)
     print(f"{path}: {found.role}, {len(archive.tensors)} tensors, {archive.layout}")
     print(f"  sha256 {digest}: {f'the released {known.name}' if known else 'of no released file known here'}")

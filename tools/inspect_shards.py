@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -13,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cami2v.batch import RawClip
+from cami2v.file_hash import file_sha256
 from cami2v.geometry.pose_scale import ScalePolicy
 from data_pipeline.index import read_index, read_sample
 from data_pipeline.manifest import Manifest, Split, read_manifest
@@ -107,8 +107,7 @@ def _damage(folder: Path, splits: dict[str, Split]) -> Iterator[str]:
     for split in splits.values():
         for shard in split.shards:
             path = folder / shard.name
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(path)
             if (size := path.stat().st_size) != shard.bytes:
                 yield f"DAMAGED {path}: {size} bytes, the manifest says {shard.bytes}"
             elif digest != shard.sha256:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from cami2v.checkpoints.safetensors_files import is_safetensors, read_safetensors_header
 from cami2v.checkpoints.stored_tensor import StoredTensor
 from cami2v.checkpoints.torch_files import LEGACY_START, ZIP_START, read_torch_file
+from cami2v.file_hash import file_sha256
 
 WRAPPERS = ("module", "state_dict")
 """Keys under which DeepSpeed and Lightning keep the weights, in any order and depth."""
@@ -42,8 +42,7 @@ class Archive:
 
     def sha256(self) -> str:
         """Hash the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
 
 def open_archive(path: Path) -> Archive:

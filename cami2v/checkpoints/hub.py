@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
+
+from cami2v.file_hash import file_sha256
 
 GIGABYTE = 10**9
 
@@ -113,18 +114,12 @@ def _download(file: HubFile, partial: Path, endpoint: str | None) -> None:
         )  # fmt: skip
 
 
-def sha256_of(path: Path) -> str:
-    """Hash a file's content."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _damage(path: Path, file: HubFile) -> str | None:
     """Say in what a file differs from what the hub describes; None where it does not."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"it has {size} bytes, the hub says {file.size}"
-    if file.sha256 is not None and (found := sha256_of(path)) != file.sha256:
+    if file.sha256 is not None and (found := file_sha256(path)) != file.sha256:
         return f"its sha256 is {found}, the hub says {file.sha256}"
     return None
 

@@ -19,7 +19,6 @@ from cami2v.evaluation.folder import (
     EvaluationFolder,
     RequestedCameras,
     read_json,
-    sha256,
     write_json,
 )
 from cami2v.evaluation.frame_metrics import frame_error
@@ -31,6 +30,7 @@ from cami2v.evaluation.pose_estimation.base import (
     PoseEstimate,
     PoseEstimator,
 )
+from cami2v.file_hash import file_sha256
 from cami2v.video import read_frames
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
@@ -90,9 +90,9 @@ def measure_clip(job: ClipJob, *, estimator: PoseEstimator) -> Measurement:
 def _job(folder: EvaluationFolder, video_set: str, clip_id: str, settings: dict[str, Any]) -> ClipJob:
     video, true_video = folder.video(video_set, clip_id), folder.video(GROUND_TRUTH, clip_id)
     inputs: dict[str, str | None] = {
-        "video": sha256(video) if video.exists() else None,
-        "true_video": sha256(true_video) if true_video.exists() else None,
-        "cameras": sha256(folder.cameras(clip_id)),
+        "video": file_sha256(video) if video.exists() else None,
+        "true_video": file_sha256(true_video) if true_video.exists() else None,
+        "cameras": file_sha256(folder.cameras(clip_id)),
     }
     return ClipJob(
         clip_id=clip_id,

@@ -6,7 +6,6 @@ Imports no torch: cutting starts many processes.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from cami2v.file_hash import file_sha256
 from cami2v.video import Frame, Mp4Encoder, VideoInfo, probe, read_forward
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.camera_lists import ListedClip, SourceVideo, video_files
@@ -85,7 +85,7 @@ class Cutter:
             record is not None
             and record.frame_format == asdict(self.frame_format)
             and record.clip["bytes"] == path.stat().st_size
-            and record.poses_sha256 == _sha256(clip.path) == _sha256(poses)
+            and record.poses_sha256 == file_sha256(clip.path) == file_sha256(poses)
             # The source may have been removed since, to make room.
             and (video is None or record.source["bytes"] == video.stat().st_size)
         )
@@ -148,7 +148,7 @@ class Cutter:
         record = CutRecord(
             clip_id=plan.clip.clip_id,
             source_id=plan.track.source_id,
-            poses_sha256=_sha256(plan.clip.path),
+            poses_sha256=file_sha256(plan.clip.path),
             source={
                 "file": video.name,
                 "bytes": video.stat().st_size,
@@ -235,11 +235,6 @@ def _bad(clip: ListedClip, reason: str, message: str) -> ClipResult:
     return ClipResult(clip_id=clip.clip_id, reason=str(reason), message=message, kept=False, farthest_microseconds=0)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @functools.lru_cache(maxsize=1)  # the clips of one source come one after another
 def _sha256_of_source(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

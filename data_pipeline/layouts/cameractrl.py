@@ -6,17 +6,15 @@ An annotation is a list of {clip_path, pose_file, caption}, paths below the fold
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.layouts.clip import PosedClip, ReadSettings
 from data_pipeline.layouts.clip_lists import list_files, read_list, texts_of
-from data_pipeline.layouts.frames import VideoFile
 from data_pipeline.layouts.side_files import read_side_files
 from data_pipeline.layouts.splits_of_files import split_by_file
-from data_pipeline.layouts.video_clip import named_video
+from data_pipeline.layouts.video_clip import NamedClip
 from data_pipeline.realestate10k.parse import parse_pose_file
 from data_pipeline.realestate10k.track import PoseTrack
 
@@ -50,35 +48,14 @@ def find_clips(folder: Path, settings: ReadSettings) -> tuple[PosedClip, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AnnotatedClip(PosedClip):
+class AnnotatedClip(NamedClip):
     """A cut clip and its camera file, both named by an annotation."""
-
-    pose_path: Path
-    video: Path
-
-    @property
-    def where(self) -> str:
-        """The camera file."""
-        return str(self.pose_path)
-
-    @property
-    def matched_by_time(self) -> bool:
-        """False: cut clips."""
-        return False
 
     def track(self) -> PoseTrack:
         """Parse the camera file; raises BadClip."""
         if not self.pose_path.is_file():
             raise BadClip(Reason.POSE_FILE_MALFORMED, f"{self.pose_path}: no such file (needed by {self.address})")
         return parse_pose_file(self.pose_path)
-
-    def frame_source(self, track: PoseTrack) -> VideoFile:
-        """Return the video file; raises BadClip where there is none."""
-        return named_video([self.video], self.where)
-
-    def poses_sha256(self) -> str:
-        """Return the checksum of the camera file."""
-        return hashlib.sha256(self.pose_path.read_bytes()).hexdigest()
 
 
 def _lists(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline.layouts.frames import FrameSource
-from data_pipeline.realestate10k.track import PoseTrack
+from data_pipeline.realestate10k.track import PoseTrack, track_sha256
 
 FASTEST = 240
 """Frames per second; times that are closer are no times of a video."""
@@ -96,9 +96,9 @@ class PosedClip(ABC):
     def frame_source(self, track: PoseTrack) -> FrameSource:
         """Say where the frames are; raises BadClip where there are none."""
 
-    @abstractmethod
-    def poses_sha256(self) -> str:
-        """Return the checksum of what the cameras were read from."""
+    def poses_sha256(self, track: PoseTrack) -> str:
+        """Return the checksum of what the cameras were read from; of the cameras, where that is no file of its own."""
+        return track_sha256(track)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

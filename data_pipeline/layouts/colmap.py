@@ -20,7 +20,7 @@ from data_pipeline.layouts.clip import PosedClip, ReadSettings
 from data_pipeline.layouts.frames import ImageFiles, file_size
 from data_pipeline.layouts.scenes import scene_folders, scene_id
 from data_pipeline.layouts.side_files import read_side_files
-from data_pipeline.realestate10k.track import PoseTrack, check_track, track_sha256
+from data_pipeline.realestate10k.track import PoseTrack, check_track
 
 if TYPE_CHECKING:
     import pycolmap
@@ -108,10 +108,6 @@ class SceneClip(PosedClip):
             paths=tuple(self.scene / "images" / name for name in self._picture_names()), times_seconds=times
         )
 
-    def poses_sha256(self) -> str:
-        """Return the checksum of the cameras as read."""
-        return track_sha256(self.track())
-
     def _picture_names(self) -> list[str]:
         pictures = self.scene / "images"
         names = [path.relative_to(pictures).as_posix() for path in pictures.rglob("*")]
@@ -155,7 +151,7 @@ def _model_folders(scene: Path) -> list[Path]:
     return [each for each in (sparse, *numbered) if any((each / f"images.{kind}").is_file() for kind in ("bin", "txt"))]
 
 
-@functools.lru_cache(maxsize=1)  # inspecting a clip asks for its cameras twice
+@functools.lru_cache(maxsize=1)  # validation asks for a clip's cameras twice
 def _read_model(scene: Path) -> pycolmap.Reconstruction:
     # Imported here: only this layout needs it.
     import pycolmap

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cami2v.file_hash import file_sha256
 from cami2v.video import Frame, VideoInfo, probe, read_chunks
 
 
@@ -55,8 +56,7 @@ class VideoFile(FrameSource):
 
     def sha256(self) -> str:
         """Return the checksum of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
     def __str__(self) -> str:
         return str(self.path)

@@ -23,7 +23,7 @@ from data_pipeline.layouts.clip import FASTEST, PosedClip, ReadSettings
 from data_pipeline.layouts.frames import FrameSource, decode_image, image_size, sha256_of_all, still_info
 from data_pipeline.layouts.side_files import known_source, read_side_files
 from data_pipeline.realestate10k.parse import source_id_of
-from data_pipeline.realestate10k.track import PoseTrack, check_track, track_sha256
+from data_pipeline.realestate10k.track import PoseTrack, check_track
 
 _NUMBERS = 18
 
@@ -113,10 +113,6 @@ class ChunkClip(PosedClip):
         """Return the clip's JPEG pictures."""
         times = (track.timestamps_microseconds - track.timestamps_microseconds[0]) / 1e6
         return ChunkImages(chunk=self.chunk, key=self.clip_id, times_seconds=tuple(times.tolist()))
-
-    def poses_sha256(self) -> str:
-        """Return the checksum of the cameras as read."""
-        return track_sha256(self.track())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from data_pipeline.layouts.plain_objects import read_object_array
 from data_pipeline.layouts.side_files import SideFiles, known_source, read_side_files
 from data_pipeline.layouts.splits_of_files import split_by_file
 from data_pipeline.layouts.video_clip import frame_times, named_video
-from data_pipeline.realestate10k.track import PoseTrack, check_track, track_sha256
+from data_pipeline.realestate10k.track import PoseTrack, check_track
 
 _CAPTION_KEYS = ("long_caption", "short_caption")
 
@@ -81,10 +81,6 @@ class RecordClip(PosedClip):
     def frame_source(self, track: PoseTrack) -> VideoFile:
         """Return the video file; raises BadClip where there is none."""
         return named_video([self.video], self.where)
-
-    def poses_sha256(self) -> str:
-        """Return the checksum of the cameras as read."""
-        return track_sha256(self.track())
 
 
 def _clip(

@@ -22,7 +22,7 @@ from data_pipeline.layouts.scenes import scene_folders, scene_id
 from data_pipeline.layouts.side_files import read_side_files
 from data_pipeline.layouts.video_clip import named_video
 from data_pipeline.realestate10k.layout import VIDEO_SUFFIXES
-from data_pipeline.realestate10k.track import PoseTrack, check_track, track_sha256
+from data_pipeline.realestate10k.track import PoseTrack, check_track
 
 _TRAJECTORIES = ("groundtruth.txt", "trajectory.txt")
 _FARTHEST_SECONDS = 0.02
@@ -105,10 +105,6 @@ class TrajectoryClip(PosedClip):
     def frame_source(self, track: PoseTrack) -> FrameSource:
         """Return the pictures of rgb.txt, or the video."""
         return self._frames()
-
-    def poses_sha256(self) -> str:
-        """Return the checksum of the cameras as read."""
-        return track_sha256(self.track())
 
     def _frames(self) -> FrameSource:
         if not (self.scene / "rgb.txt").is_file():

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
+from cami2v.file_hash import file_sha256
 from cami2v.video import probe
 from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.layouts.clip import PosedClip
 from data_pipeline.layouts.frames import VideoFile
+from data_pipeline.realestate10k.track import PoseTrack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NamedClip(PosedClip):
+    """A cut clip and its camera file, both named by a list."""
+
+    pose_path: Path
+    video: Path
+
+    @property
+    def where(self) -> str:
+        """The camera file."""
+        return str(self.pose_path)
+
+    @property
+    def matched_by_time(self) -> bool:
+        """False: cut clips."""
+        return False
+
+    def frame_source(self, track: PoseTrack) -> VideoFile:
+        """Return the video file; raises BadClip where there is none."""
+        return named_video([self.video], self.where)
+
+    def poses_sha256(self, track: PoseTrack) -> str:
+        """Return the checksum of the camera file."""
+        return file_sha256(self.pose_path)
 
 
 def named_video(candidates: Sequence[Path], where: str) -> VideoFile:

@@ -8,7 +8,6 @@ interpolating matrix entries; here frame k belongs to camera k and the counts mu
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +16,10 @@ import numpy as np
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.layouts.clip import PosedClip, ReadSettings
 from data_pipeline.layouts.clip_lists import list_files, read_list, texts_of
-from data_pipeline.layouts.frames import VideoFile
 from data_pipeline.layouts.ids import clip_id_of
 from data_pipeline.layouts.side_files import known_source, read_side_files
 from data_pipeline.layouts.splits_of_files import split_by_file
-from data_pipeline.layouts.video_clip import frame_times, named_video
+from data_pipeline.layouts.video_clip import NamedClip, frame_times
 from data_pipeline.realestate10k.parse import camera_rows, source_id_of
 from data_pipeline.realestate10k.track import PoseTrack, check_track
 
@@ -57,23 +55,11 @@ def find_clips(folder: Path, settings: ReadSettings) -> tuple[PosedClip, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ControlledClip(PosedClip):
+class ControlledClip(NamedClip):
     """A video and its camera file, both named by a list."""
 
-    pose_path: Path
-    video: Path
     stated_source: str | None
     each_clip_is_a_source: bool
-
-    @property
-    def where(self) -> str:
-        """The camera file."""
-        return str(self.pose_path)
-
-    @property
-    def matched_by_time(self) -> bool:
-        """False: cut clips."""
-        return False
 
     def track(self) -> PoseTrack:
         """Parse the camera file; one whose times are all equal has none, and takes the video's. Raises BadClip."""
@@ -98,11 +84,3 @@ class ControlledClip(PosedClip):
         )
         check_track(track, lambda frame: f"{self.where} line {2 + frame}")
         return track
-
-    def frame_source(self, track: PoseTrack) -> VideoFile:
-        """Return the video file; raises BadClip where there is none."""
-        return named_video([self.video], self.where)
-
-    def poses_sha256(self) -> str:
-        """Return the checksum of the camera file."""
-        return hashlib.sha256(self.pose_path.read_bytes()).hexdigest()

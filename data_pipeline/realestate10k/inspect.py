@@ -75,7 +75,7 @@ def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | No
         captions=_captions(files, track, default_caption),
         frame_source=source,
         video_sha256=video_sha256,
-        poses_sha256=files.poses_sha256(),
+        poses_sha256=files.poses_sha256(track),
         native_height=info.height,
         native_width=info.width,
         native_frames_per_second=rate,

@@ -8,13 +8,13 @@ Either may have one more level, <split>/, as may pose_files/.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cami2v.file_hash import file_sha256
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.layouts.clip import Layout, PosedClip, SourceFolder
 from data_pipeline.layouts.frames import VideoFile
@@ -61,9 +61,9 @@ class ClipFiles(PosedClip):
                 return VideoFile(candidate)
         raise BadClip(Reason.VIDEO_MISSING, f"{candidates[0]}: no such video (needed by {self.pose_path})")
 
-    def poses_sha256(self) -> str:
+    def poses_sha256(self, track: PoseTrack) -> str:
         """Return the checksum of the camera file."""
-        return hashlib.sha256(self.pose_path.read_bytes()).hexdigest()
+        return file_sha256(self.pose_path)
 
 
 def find_clips(folder: Path, layout: Layout | None = None) -> SourceFolder:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cami2v.file_hash import file_sha256
 from cami2v.video import Frame, VideoInfo, probe, read_chunks
 from data_pipeline.index import IndexedSample, build_index, read_index, read_sample
 from data_pipeline.manifest import FILE_NAME, FORMAT, VERSION, ShardEntry
@@ -90,8 +91,7 @@ def check_shard(shard: ListedShard) -> list[Observation]:
     size, entry = shard.path.stat().st_size, shard.entry
     if size != entry.bytes:
         return [Observation(Check.SHARD_HASH_MISMATCH, f"{size} bytes, the manifest says {entry.bytes}")]
-    with shard.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(shard.path)
     if digest != entry.sha256:
         found = f"sha256 {digest[:12]}..., the manifest says {entry.sha256[:12]}..."
         return [Observation(Check.SHARD_HASH_MISMATCH, found)]

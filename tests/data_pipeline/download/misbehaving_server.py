@@ -42,18 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(body=False)
 
     def do_GET(self) -> None:
-        # yt-dlp's first request looks at the type and hangs up, which the server sees late.
-        transfer = int(self.server.gets[self.name] > 0)
-        with self.server.counting:
-            self.server.active += transfer
-            self.server.most_active = max(self.server.most_active, self.server.active)
         try:
             self.answer(body=True)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-        finally:
-            with self.server.counting:
-                self.server.active -= transfer
 
     def answer(self, *, body: bool) -> None:
         name = self.name
@@ -101,13 +93,26 @@ class Handler(BaseHTTPRequestHandler):
             self.server.closing.wait(20)
             self.close_connection = True
         elif behaviour == "slow":
-            for position in range(0, len(rest), len(video) // 20):
-                self.wfile.write(rest[position : position + len(video) // 20])
-                self.wfile.flush()
-                if self.server.closing.wait(0.15):
-                    break
+            # yt-dlp's first request looks at the type and hangs up, which the server sees late.
+            self.send_slowly(rest, len(video) // 20, transfer=int(earlier > 0))
         else:
             self.wfile.write(rest)
+
+    def send_slowly(self, rest: bytes, step: int, *, transfer: int) -> None:
+        with self.server.counting:
+            self.server.active += transfer
+            self.server.most_active = max(self.server.most_active, self.server.active)
+        sent = 0
+        try:
+            while sent + step < len(rest) and not self.server.closing.wait(0.15):
+                self.wfile.write(rest[sent : sent + step])
+                self.wfile.flush()
+                sent += step
+        finally:
+            # Before the last bytes: with them the client is free to begin another download.
+            with self.server.counting:
+                self.server.active -= transfer
+        self.wfile.write(rest[sent:])
 
     def reply(self, code: int, kind: str, content: bytes, body: bool) -> None:
         self.send_response(code)
