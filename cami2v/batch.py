@@ -1,6 +1,7 @@
 """Every type a sample passes through, in order of travel.
 
 tar member -> RawClip -> Clip -> (resize, crop) Clip -> ClipBatch -> LatentBatch -> NoisyLatents -> StepOutput
+from a cache:  RawClip -> EncodedClip -> EncodedClipBatch -> LatentBatch
 
 Conventions, everywhere in the house: OpenCV camera axes (x right, y down, z forward); `world_to_camera` maps world
 points into the camera; the centre of pixel k lies at k + 0.5; videos are in [-1, 1].
@@ -105,6 +106,64 @@ class ClipBatch(Movable):
     frame_indices: Int64[Tensor, "batch frames"]
     frame_stride: Int64[Tensor, " batch"]
     frames_per_second: Float32[Tensor, " batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionPixels(Movable):
+    """The conditioning frame of each clip, from a cache without image tokens."""
+
+    images: Float32[Tensor, "*batch 3 height width"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionTokens(Movable):
+    """The conditioning frame of each clip as the image encoder gives it."""
+
+    tokens: Float[Tensor, "*batch image_tokens channels"]
+    blank: Float[Tensor, "image_tokens channels"]
+    """Of the blank image, which takes the place of one that is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedClip:
+    """Selected frames of one clip as the frozen towers give them, with the cameras that saw them (docs/caches.md)."""
+
+    clip_id: str
+    caption: str
+    seed: int
+    moments: Float[Tensor, "frames parameters latent_height latent_width"]
+    """What the first stage draws latents from."""
+    text_tokens: Float[Tensor, "text_tokens context"]
+    blank_text_tokens: Float[Tensor, "text_tokens context"]
+    """Of the empty caption, which takes the place of one that is dropped."""
+    condition_frame: int
+    condition_image: ConditionPixels | ConditionTokens
+    cameras: Cameras
+    frame_indices: Int64[Tensor, " frames"]
+    frame_stride: int
+    frames_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedClipBatch(Movable):
+    """Encoded clips of equal length and size: what a `ClipBatch` becomes behind the frozen towers."""
+
+    clip_ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    seeds: Int64[Tensor, " batch"]
+    moments: Float[Tensor, "batch parameters frames latent_height latent_width"]
+    text_tokens: Float[Tensor, "batch text_tokens context"]
+    blank_text_tokens: Float[Tensor, "text_tokens context"]
+    condition_frame: Int64[Tensor, " batch"]
+    condition_image: ConditionPixels | ConditionTokens
+    cameras: Cameras
+    frame_indices: Int64[Tensor, "batch frames"]
+    frame_stride: Int64[Tensor, " batch"]
+    frames_per_second: Float32[Tensor, " batch"]
+
+
+TrainingBatch = ClipBatch | EncodedClipBatch
+"""What a training step takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,18 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from cami2v.backbones.base import VideoBackbone
-from cami2v.batch import ClipBatch, Conditioning, LatentBatch, NoisyLatents, StepOutput
+from cami2v.batch import (
+    ClipBatch,
+    Conditioning,
+    ConditionTokens,
+    EncodedClipBatch,
+    LatentBatch,
+    NoisyLatents,
+    StepOutput,
+    TrainingBatch,
+)
 from cami2v.camera_control.base import CameraControl
+from cami2v.condition_frame import ConditionFrame
 from cami2v.diffusion.condition_drop import drop_masks
 from cami2v.diffusion.ddim import DDIMSampler, Denoiser
 from cami2v.diffusion.guidance import Branch
@@ -66,10 +76,14 @@ class VideoDiffusion(nn.Module):
         self.depth = depth
         self.objective = objective or mean_squared_error(schedule.timesteps)
 
-    def forward(self, batch: ClipBatch) -> StepOutput:
+    def forward(self, batch: TrainingBatch) -> StepOutput:
         """Compute the denoising loss of a batch, by default the mean squared error without weighting by timestep."""
-        draws = Draws(batch.seeds, device=batch.video.device)
-        clips = self.encode(batch, draws, condition_frame=self._draw_condition_frame(batch, draws), drop=True)
+        draws = Draws(batch.seeds, device=batch.seeds.device)
+        frame = ConditionFrame(random=self.random_condition_frame).draw(draws, batch.frame_indices.shape[1])
+        if isinstance(batch, EncodedClipBatch):
+            clips = self.take_encoded(batch, draws, condition_frame=frame)
+        else:
+            clips = self.encode(batch, draws, condition_frame=frame, drop=True)
         condition = self.camera.encode(clips.cameras, condition_frame=clips.condition_frame, draws=draws)
         noisy = self.add_noise(clips, draws)
         predicted = self.backbone(noisy.noisy, noisy.timesteps, clips.conditioning, condition)
@@ -94,6 +108,37 @@ class VideoDiffusion(nn.Module):
             seeds=batch.seeds,
             latents=latents,
             conditioning=self._conditioning(captions, image, image_latents, batch),
+            cameras=batch.cameras,
+            condition_frame=condition_frame,
+        )
+
+    def take_encoded(
+        self, batch: EncodedClipBatch, draws: Draws, *, condition_frame: Int64[Tensor, " batch"]
+    ) -> LatentBatch:
+        """Do what `encode(drop=True)` does, with what a cache holds in place of the frozen towers.
+
+        Raises ValueError for a batch whose image is not that of `condition_frame`.
+        """
+        if not torch.equal(batch.condition_frame, condition_frame):
+            raise ValueError(
+                f"clips {', '.join(batch.clip_ids)}: conditioned on frames {batch.condition_frame.tolist()}, but "
+                f"diffusion.random_condition_frame={self.random_condition_frame} draws {condition_frame.tolist()}; "
+                "give the loader the model's ConditionFrame"
+            )
+        latents = self.first_stage.sample(batch.moments, draws)
+        drop_text, drop_image = drop_masks(draws.uniform("condition_drop"), self.condition_drop_probability)
+        text_tokens = torch.where(drop_text[:, None, None], batch.blank_text_tokens, batch.text_tokens).float()
+        given = batch.condition_image
+        if isinstance(given, ConditionTokens):
+            image = torch.where(drop_image[:, None, None], given.blank, given.tokens).float()
+        else:
+            image = self.image_encoder.encode(given.images * ~drop_image[:, None, None, None])
+        rows = torch.arange(len(batch.clip_ids), device=latents.device)
+        image_latents = repeat(latents[rows, :, condition_frame], "b c h w -> b c t h w", t=latents.shape[2])
+        return LatentBatch(
+            seeds=batch.seeds,
+            latents=latents,
+            conditioning=self._join_conditions(text_tokens, image, image_latents, batch),
             cameras=batch.cameras,
             condition_frame=condition_frame,
         )
@@ -172,11 +217,6 @@ class VideoDiffusion(nn.Module):
         if self.depth is not None:
             yield self.depth
 
-    def _draw_condition_frame(self, batch: ClipBatch, draws: Draws) -> Int64[Tensor, " batch"]:
-        if not self.random_condition_frame:
-            return torch.zeros_like(batch.seeds)
-        return draws.integers("condition_frame", batch.video.shape[2])
-
     def _sampling_conditions(self, batch: ClipBatch, draws: Draws) -> tuple[Conditioning, Conditioning]:
         """Encode the first frame only, with its caption and without caption and image embedding."""
         image = batch.video[:, :, 0]
@@ -191,11 +231,17 @@ class VideoDiffusion(nn.Module):
     def _conditioning(
         self, captions: list[str], image: Tensor, image_latents: Tensor, batch: ClipBatch
     ) -> Conditioning:
+        text_tokens, image_features = self.text_encoder.encode(captions), self.image_encoder.encode(image)
+        return self._join_conditions(text_tokens, image_features, image_latents, batch)
+
+    def _join_conditions(
+        self, text_tokens: Tensor, image_features: Tensor, image_latents: Tensor, batch: TrainingBatch
+    ) -> Conditioning:
         # The published 512 models were told whole frames per second.
         rate = batch.frame_stride if self.frame_rate == "stride" else batch.frames_per_second.floor()
         return Conditioning(
             image_latents=image_latents,
-            text_tokens=self.text_encoder.encode(captions),
-            image_tokens=self.image_projector(self.image_encoder.encode(image), batch.video.shape[2]),
+            text_tokens=text_tokens,
+            image_tokens=self.image_projector(image_features, image_latents.shape[2]),
             frame_rate=rate.float(),
         )

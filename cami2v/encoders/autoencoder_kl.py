@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from einops import rearrange
 from jaxtyping import Float
 from safetensors.torch import load_file
@@ -52,23 +53,31 @@ class AutoencoderKLFirstStage(FirstStage):
             self.load_state_dict(load_file(weights))
 
     @torch.no_grad()
-    def encode(
-        self, video: Float[Tensor, "batch 3 frames height width"], draws: Draws
-    ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
-        """Sample the posterior of every frame; raises ValueError for sizes the levels do not divide."""
-        batch, _, frames, height, width = video.shape
+    def moments(
+        self, video: Float[Tensor, "batch 3 frames height width"]
+    ) -> Float[Tensor, "batch parameters frames latent_height latent_width"]:
+        """Encode to mean and log-variance, unscaled; raises ValueError for sizes the levels do not divide."""
+        batch, _, _, height, width = video.shape
         if height % self.downsample or width % self.downsample:
             raise ValueError(
                 f"video: got {height}x{width}, height and width must be multiples of {self.downsample} (first stage); "
                 "change data.resolution"
             )
         images = rearrange(video, "b c f h w -> (b f) c h w").to(self.autoencoder.dtype)
-        posteriors = [self.autoencoder.encode(chunk).latent_dist for chunk in images.split(self.frames_at_once)]
-        mean = torch.cat([posterior.mean for posterior in posteriors])
-        deviation = torch.cat([posterior.std for posterior in posteriors])
-        noise = draws.normal("posterior", (frames, *mean.shape[1:])).to(mean.device, mean.dtype)
-        sample = mean + deviation * rearrange(noise, "b f c h w -> (b f) c h w")
-        return rearrange(self.scale * sample, "(b f) c h w -> b c f h w", b=batch)
+        chunks = images.split(self.frames_at_once)
+        moments = torch.cat([self.autoencoder.encode(chunk).latent_dist.parameters for chunk in chunks])
+        return rearrange(moments, "(b f) p h w -> b p f h w", b=batch)
+
+    def sample(
+        self, moments: Float[Tensor, "batch parameters frames latent_height latent_width"], draws: Draws
+    ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
+        """Sample the posterior of every frame."""
+        batch, _, frames = moments.shape[:3]
+        images = rearrange(moments, "b p f h w -> (b f) p h w").to(self.autoencoder.dtype)
+        posterior = DiagonalGaussianDistribution(images)
+        noise = draws.normal("posterior", (frames, *posterior.mean.shape[1:]))
+        noise = rearrange(noise, "b f c h w -> (b f) c h w").to(images.device, images.dtype)
+        return rearrange(self.scale * (posterior.mean + posterior.std * noise), "(b f) c h w -> b c f h w", b=batch)
 
     @torch.no_grad()
     def decode(

@@ -21,10 +21,25 @@ class FirstStage(nn.Module, ABC):
     """Spatial factor between pixels and latents."""
 
     @abstractmethod
+    def moments(
+        self, video: Float[Tensor, "batch 3 frames height width"]
+    ) -> Float[Tensor, "batch parameters frames latent_height latent_width"]:
+        """Encode frames in [-1, 1] one by one to what latents are drawn from: a posterior's mean, then log-variance.
+
+        A first stage without a posterior has the mean only. No randomness: this is what a cache holds.
+        """
+
+    @abstractmethod
+    def sample(
+        self, moments: Float[Tensor, "batch parameters frames latent_height latent_width"], draws: Draws
+    ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
+        """Draw latents; `draws` supplies the noise of a posterior."""
+
     def encode(
         self, video: Float[Tensor, "batch 3 frames height width"], draws: Draws
     ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
         """Encode frames in [-1, 1] one by one; `draws` supplies the noise of a sampled posterior."""
+        return self.sample(self.moments(video), draws)
 
     @abstractmethod
     def decode(

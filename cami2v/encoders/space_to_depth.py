@@ -18,8 +18,8 @@ class SpaceToDepth(FirstStage):
         self.downsample = factor
         self.latent_channels = 3 * factor**2
 
-    def encode(
-        self, video: Float[Tensor, "batch 3 frames height width"], draws: Draws
+    def moments(
+        self, video: Float[Tensor, "batch 3 frames height width"]
     ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
         """Rearrange pixels; raises ValueError for sizes that the factor does not divide."""
         height, width = video.shape[-2:]
@@ -31,9 +31,15 @@ class SpaceToDepth(FirstStage):
         factor = self.downsample
         return rearrange(video, "b c f (h y) (w x) -> b (c y x) f h w", y=factor, x=factor)
 
+    def sample(
+        self, moments: Float[Tensor, "batch channels frames latent_height latent_width"], draws: Draws
+    ) -> Float[Tensor, "batch channels frames latent_height latent_width"]:
+        """Return the rearranged pixels: nothing is drawn."""
+        return moments.float()
+
     def decode(
         self, latents: Float[Tensor, "batch channels frames latent_height latent_width"]
     ) -> Float[Tensor, "batch 3 frames height width"]:
-        """Undo `encode` exactly."""
+        """Undo `moments` exactly."""
         factor = self.downsample
         return rearrange(latents, "b (c y x) f h w -> b c f (h y) (w x)", y=factor, x=factor)

@@ -195,8 +195,11 @@ class _ListedDraws(Draws):
 
 
 class _Pixels(FirstStage):
-    def encode(self, video: Tensor, draws: Draws) -> Tensor:
+    def moments(self, video: Tensor) -> Tensor:
         return video
+
+    def sample(self, moments: Tensor, draws: Draws) -> Tensor:
+        return moments
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents
