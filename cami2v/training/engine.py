@@ -24,14 +24,14 @@ from accelerate.utils import (
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from cami2v.batch import ClipBatch, StepOutput
+from cami2v.batch import ClipBatch, StepOutput, TrainingBatch
 from cami2v.training import environment
 from cami2v.training.environment import EngineKind
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
 
 Item = TypeVar("Item")
 
-Look = Callable[[Any, ClipBatch], Tensor]
+Look = Callable[[Any, Any], Tensor]
 """Computes a tensor from the model (unwrapped) and a batch."""
 
 
@@ -84,12 +84,12 @@ class TrainingStep(nn.Module):
         self.model = model
         self.autocast_dtype = autocast_dtype
 
-    def forward(self, batch: ClipBatch, look: Look | None = None) -> tuple[Tensor, ...]:
+    def forward(self, batch: TrainingBatch, look: Look | None = None) -> tuple[Tensor, ...]:
         """Return loss, loss per sample and timesteps; with `look`, what it makes of model and batch instead.
 
         Sampling goes through here as well: DeepSpeed gathers what ZeRO-3 has spread only inside a forward call.
         """
-        with autocast(self.autocast_dtype, batch.video.device):
+        with autocast(self.autocast_dtype, batch.seeds.device):
             if look is not None:
                 return (look(self.model, batch),)
             # Not self.model(batch): ZeRO-3's module hooks cannot take a slotted dataclass as a module's output. They
@@ -183,7 +183,7 @@ class Engine:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def forward_backward(self, batch: ClipBatch) -> StepOutput:
+    def forward_backward(self, batch: TrainingBatch) -> StepOutput:
         """Add one micro-batch's gradient, divided by the number of micro-batches of a step (collective)."""
         # Dropout then belongs to the samples, like every other draw: neither the number of processes nor a restart
         # changes its masks.
