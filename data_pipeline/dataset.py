@@ -13,7 +13,7 @@ from cami2v.batch import Clip, RawClip, SkippedClip
 from cami2v.geometry.framing import PrincipalPoint
 from cami2v.geometry.pose_scale import ScalePolicy
 from data_pipeline import stages
-from data_pipeline.index import IndexedSample, read_index, read_sample
+from data_pipeline.index import IndexedSample, read_index
 from data_pipeline.manifest import Split
 from data_pipeline.order import Order, sample_seed
 from data_pipeline.sampling import FrameSelection, SampleRandom, first_frames, select_frames
@@ -23,7 +23,6 @@ from data_pipeline.workers import ReadingTable
 
 MAX_SUBSTITUTES = 20
 """How many clips in a row may be unusable before the data as a whole is taken to be."""
-_READ_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +80,10 @@ class StoredClips(Dataset[Loaded | Failure], ABC):
         sample = self.index(shard)[position]
         path = self.store.folder / self.split.shards[shard].name
         where = f"{path} sample {sample.key}"
-        for attempt in range(1, _READ_ATTEMPTS + 1):
-            try:
-                members = read_sample(self.store.path(self.split.shards[shard]), sample)
-                break
-            except OSError as error:
-                # Another process may have made room in the cache between the two calls.
-                if attempt == _READ_ATTEMPTS:
-                    raise ValueError(f"{where}: cannot be read ({error.strerror}); check the disk") from error
+        try:
+            members = self.store.read(self.split.shards[shard], sample)
+        except OSError as error:
+            raise ValueError(f"{where}: cannot be read ({error.strerror}); check the disk") from error
         with unusable(Unusable.NOT_A_CLIP, where):
             return stages.parse_sample(members, scale_policy=self.settings.scale_policy, where=where), where
 

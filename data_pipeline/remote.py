@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import fsspec
@@ -21,6 +23,8 @@ CHUNK_BYTES = 16 * 2**20
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
 """Before the second attempt; doubles every time."""
+QUERY_VARIABLE = "CAMI2V_SHARDS_QUERY"
+"""Environment variable with the query of http(s) addresses, such as a signature; never printed, logged or stored."""
 
 Result = TypeVar("Result")
 
@@ -29,6 +33,30 @@ def scheme_of(address: str) -> str | None:
     """Return the scheme of a URL, or None for a path."""
     scheme, separator, _ = address.partition("://")
     return scheme.lower() if separator else None
+
+
+def check_address(address: str, key: str) -> None:
+    """Raise ValueError, without repeating secrets, for an address that is none of ours or carries secrets itself.
+
+    An address is stored with every run, printed and sent to trackers.
+    """
+    scheme, parts = scheme_of(address), urlsplit(address)
+    shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if scheme not in ("file", *REMOTE_SCHEMES) or "#" in address:
+        known = ", ".join(f"{each}://" for each in REMOTE_SCHEMES)
+        raise ValueError(
+            f"{key}={shown}: expected a folder or the address of one, beginning with file://, {known}, without #"
+        )
+    if "?" in address:
+        raise ValueError(
+            f"{key}={shown}?...: an address is stored with the run, what follows ? is often secret; leave it out and "
+            f"export {QUERY_VARIABLE}='<what follows ?>', which goes with every http(s) request"
+        )
+    if "@" in parts.netloc and scheme in ("http", "https"):
+        raise ValueError(
+            f"{key}={shown}: an address is stored with the run, so it must not hold a password; put user and "
+            "password into ~/.netrc"
+        )
 
 
 class MissingFileError(Exception):
@@ -41,21 +69,30 @@ class RemoteFolder:
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
         self.url = url.rstrip("/")
         self.timeout_seconds = timeout_seconds
+        self._query = os.environ.get(QUERY_VARIABLE, "").lstrip("?") if scheme_of(url) in ("http", "https") else ""
         self._open()
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, attempts: int = ATTEMPTS) -> bytes:
         """Return a whole file. Raises MissingFileError where there is none, ValueError where it cannot be fetched."""
-        return self._retry(name, lambda: self._fetch(name, None, None))
+        return self._retry(name, lambda: self._fetch(name, None, None), attempts)
 
-    def continue_download(self, name: str, target: Path, size: int) -> None:
-        """Append to `target` what is missing of a file of `size` bytes.
+    def continue_download(
+        self,
+        name: str,
+        target: Path,
+        size: int,
+        *,
+        attempts: int = ATTEMPTS,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Append to `target` what is missing of a file of `size` bytes; less where `stopped` between two requests.
 
         Raises MissingFileError where there is no such file, ValueError where it cannot be fetched. `target` keeps
         what came.
         """
-        while (have := target.stat().st_size if target.exists() else 0) < size:
+        while not stopped() and (have := target.stat().st_size if target.exists() else 0) < size:
             end = min(have + CHUNK_BYTES, size)
-            data = self._retry(name, partial(self._part, name, have, end, size))
+            data = self._retry(name, partial(self._part, name, have, end, size), attempts)
             with target.open("r+b" if target.exists() else "wb") as file:
                 # A server that knows no ranges sends everything.
                 file.seek(0 if len(data) > end - have else have)
@@ -68,7 +105,8 @@ class RemoteFolder:
         return data
 
     def _fetch(self, name: str, start: int | None, end: int | None) -> bytes:
-        data: bytes = self._open().cat_file(f"{self.url}/{name}", start=start, end=end)
+        address = f"{self.url}/{quote(name)}?{self._query}" if self._query else f"{self.url}/{name}"
+        data: bytes = self._open().cat_file(address, start=start, end=end)
         return data
 
     def _open(self) -> AbstractFileSystem:
@@ -78,7 +116,8 @@ class RemoteFolder:
             timeout = aiohttp.ClientTimeout(
                 total=None, sock_connect=self.timeout_seconds, sock_read=self.timeout_seconds
             )
-            options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
+            # A signature must arrive as it was given: not %2F as /.
+            options = {"client_kwargs": {"timeout": timeout, "trust_env": True}, "encoded": bool(self._query)}
         elif scheme == "s3":
             seconds = self.timeout_seconds
             options = {"config_kwargs": {"connect_timeout": seconds, "read_timeout": seconds}}
@@ -91,24 +130,31 @@ class RemoteFolder:
                 f"data.shards={self.url}: {scheme}:// addresses need a package that is missing here; {extra}"
             ) from error
 
-    def _retry(self, name: str, fetch: Callable[[], Result]) -> Result:
+    def _retry(self, name: str, fetch: Callable[[], Result], attempts: int) -> Result:
         pause = FIRST_PAUSE_SECONDS
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             try:
                 return fetch()
             except FileNotFoundError as error:
-                raise MissingFileError(f"{self.url}/{name}") from error
+                raise MissingFileError(f"{self.url}/{name}") from self._shown(error)
             except (OSError, aiohttp.ClientError) as error:
-                reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-                if attempt == ATTEMPTS or _final(error):
+                reason = self._without_query(f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": "))
+                if attempt == attempts or _final(error):
                     raise ValueError(
                         f"{self.url}/{name}: cannot be fetched ({reason}; {attempt} attempts, timeout "
                         f"{self.timeout_seconds:g} s); check the address and the network, then resume"
-                    ) from error
+                    ) from self._shown(error)
                 logger.warning("%s/%s: %s; trying again in %g s", self.url, name, reason, pause)
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _without_query(self, text: str) -> str:
+        return text.replace(self._query, "...") if self._query else text
+
+    def _shown(self, error: Exception) -> Exception | None:
+        """Return what a traceback may show as the cause: nothing that has the query in it."""
+        return None if self._query else error
 
 
 def _final(error: BaseException) -> bool:

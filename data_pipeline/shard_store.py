@@ -15,20 +15,38 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cami2v.file_hash import file_sha256
-from data_pipeline.index import index_path
+from data_pipeline.index import IndexedSample, index_path, read_sample
 from data_pipeline.manifest import FILE_NAME, ShardEntry
-from data_pipeline.remote import REMOTE_SCHEMES, MissingFileError, RemoteFolder, scheme_of
+from data_pipeline.remote import ATTEMPTS, MissingFileError, RemoteFolder, check_address, scheme_of
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<bytes>\d+)\.partial")
 _WAIT_SECONDS = 0.2
 GRACE_SECONDS = 1.0
 """A shard that was asked for this recently is about to be read, and stays."""
+_READ_ATTEMPTS = 3
+
+
+class Fault(StrEnum):
+    """What is wrong with a shard behind an address; the address as such answers."""
+
+    MISSING = "missing"
+    DIFFERENT = "different"
+    INDEX = "index"
+
+
+class FaultyShard(ValueError):
+    """A shard that is not the manifest's; the message is one line that names it."""
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class ShardStore(ABC):
@@ -46,6 +64,28 @@ class ShardStore(ABC):
         Raises ValueError for a shard that cannot be had or is not the manifest's.
         """
 
+    @abstractmethod
+    def fetch_ahead(self, entry: ShardEntry, stopped: Callable[[], bool]) -> None:
+        """Fetch a shard that will be asked for, unless another process is at it or there is no room; one attempt.
+
+        Raises like `path`; returns early where `stopped`.
+        """
+
+    @abstractmethod
+    def forget(self, entry: ShardEntry) -> None:
+        """Give up what this machine has of a remote shard."""
+
+    def read(self, entry: ShardEntry, sample: IndexedSample) -> dict[str, bytes]:
+        """Return the members of a sample.
+
+        Raises UnusableClip for a damaged sample, ValueError like `path`, and OSError.
+        """
+        for _ in range(_READ_ATTEMPTS - 1):
+            # Another process may make room in the cache between the two calls.
+            with suppress(FileNotFoundError):
+                return read_sample(self.path(entry), sample)
+        return read_sample(self.path(entry), sample)
+
 
 class LocalShards(ShardStore):
     """A folder."""
@@ -57,6 +97,12 @@ class LocalShards(ShardStore):
     def path(self, entry: ShardEntry) -> Path:
         """Return the shard's path, whether it exists or not."""
         return self.folder / entry.name
+
+    def fetch_ahead(self, entry: ShardEntry, stopped: Callable[[], bool]) -> None:
+        """Do nothing."""
+
+    def forget(self, entry: ShardEntry) -> None:
+        """Do nothing: what is here is all there is."""
 
 
 class CachedShards(ShardStore):
@@ -82,9 +128,7 @@ class CachedShards(ShardStore):
 
     def path(self, entry: ShardEntry) -> Path:
         """Return the shard's path in the cache, once it is complete and has the manifest's checksum."""
-        path = self.folder / entry.name
-        if Path(entry.name).name != entry.name:
-            raise ValueError(f"{self.name}/{FILE_NAME}: shard name {entry.name!r} is not a plain file name")
+        path = self._place(entry)
         try:
             if self.limit_bytes is not None:
                 os.utime(path)
@@ -94,56 +138,86 @@ class CachedShards(ShardStore):
             self._download(entry, path)
         return path
 
-    def _download(self, entry: ShardEntry, path: Path) -> None:
+    def fetch_ahead(self, entry: ShardEntry, stopped: Callable[[], bool]) -> None:
+        """Fetch a shard that will be asked for, as far as that disturbs nobody."""
+        path = self._place(entry)
+        if not path.is_file():
+            self._download(entry, path, ahead=True, stopped=stopped)
+
+    def forget(self, entry: ShardEntry) -> None:
+        """Remove the shard and its index from the cache."""
+        with _one_line(self.cache), _locked(self.cache / ".room.lock"):
+            for path in (self._place(entry), index_path(self._place(entry))):
+                path.unlink(missing_ok=True)
+
+    def _place(self, entry: ShardEntry) -> Path:
+        if Path(entry.name).name != entry.name:
+            raise ValueError(f"{self.name}/{FILE_NAME}: shard name {entry.name!r} is not a plain file name")
+        return self.folder / entry.name
+
+    def _download(
+        self, entry: ShardEntry, path: Path, *, ahead: bool = False, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Fetch a shard and its index. `ahead`: one attempt, and nothing where that would mean to wait."""
         partial = path.with_name(f".{path.name}.{entry.bytes}.partial")
+        attempts = 1 if ahead else ATTEMPTS
         try:
-            with _one_line(path), _locked(_lock_of(path)):
-                if path.is_file():
+            with _one_line(path), _locked(_lock_of(path), wait=not ahead) as mine:
+                if not mine or path.is_file():
                     return
-                self._fetch_index(entry, index_path(path))
-                self._make_room(partial, entry.bytes)
-                self.remote.continue_download(entry.name, partial, entry.bytes)
+                self._fetch_index(entry, index_path(path), attempts)
+                if not self._make_room(partial, entry.bytes, wait=not ahead):
+                    return
+                self.remote.continue_download(entry.name, partial, entry.bytes, attempts=attempts, stopped=stopped)
+                if stopped():
+                    return
                 if file_sha256(partial) != entry.sha256:
                     # What an earlier process left may be of another file: once more from the start.
                     partial.write_bytes(b"")
-                    self.remote.continue_download(entry.name, partial, entry.bytes)
+                    self.remote.continue_download(entry.name, partial, entry.bytes, attempts=attempts)
                     self._check(entry, partial)
                 partial.replace(path)
                 os.utime(path)
         except MissingFileError as error:
-            raise ValueError(
-                f"{self.name}/{entry.name}: the manifest lists this shard, but it is missing there; upload it again"
+            raise FaultyShard(
+                Fault.MISSING,
+                f"{self.name}/{entry.name}: the manifest lists this shard, but it is missing there; upload it again",
             ) from error
 
     def _check(self, entry: ShardEntry, partial: Path) -> None:
         found = file_sha256(partial)
         if found != entry.sha256:
             partial.unlink()
-            raise ValueError(
+            raise FaultyShard(
+                Fault.DIFFERENT,
                 f"{self.name}/{entry.name}: sha256 is {found[:12]}..., the manifest says {entry.sha256[:12]}...; "
-                "the file there is damaged or of another packing: upload it again"
+                "the file there is damaged or of another packing: upload it again",
             )
 
-    def _fetch_index(self, entry: ShardEntry, path: Path) -> None:
+    def _fetch_index(self, entry: ShardEntry, path: Path, attempts: int) -> None:
         if path.is_file():
             return
         try:
-            data = self.remote.read(path.name)
+            data = self.remote.read(path.name, attempts=attempts)
         except MissingFileError:
             return  # read_index makes one from the tar, and says so
         try:
             made_for = json.loads(data)["bytes"]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.name}/{path.name}: not a shard index; upload it again") from error
+            raise FaultyShard(Fault.INDEX, f"{self.name}/{path.name}: not a shard index; upload it again") from error
         if made_for != entry.bytes:
-            raise ValueError(
+            raise FaultyShard(
+                Fault.INDEX,
                 f"{self.name}/{path.name}: made for a shard of {made_for} bytes, the manifest says {entry.bytes}; "
-                "upload it again"
+                "upload it again",
             )
         _write(path, data)
 
-    def _make_room(self, partial: Path, size: int) -> None:
-        """Create `partial`, which reserves its bytes, as soon as they fit; delete what was not used for longest."""
+    def _make_room(self, partial: Path, size: int, *, wait: bool) -> bool:
+        """Create `partial`, which reserves its bytes, once they fit; delete what was not used for longest.
+
+        False where that would mean to wait, and `wait` is false.
+        """
         while self.limit_bytes is not None:
             with _locked(self.cache / ".room.lock"):
                 if self._taken(partial) + size <= self.limit_bytes:
@@ -154,9 +228,12 @@ class CachedShards(ShardStore):
                     shard.unlink(missing_ok=True)
                     if self._taken(partial) + size <= self.limit_bytes:
                         partial.touch()
-                        return
+                        return True
+            if not wait:
+                return False
             time.sleep(_WAIT_SECONDS)  # the rest is being fetched or read, and may go after that
         partial.touch()
+        return True
 
     def _taken(self, ours: Path) -> int:
         partials = [path for path in self.cache.glob("*/.*.partial") if path != ours]
@@ -178,19 +255,20 @@ class CachedShards(ShardStore):
 
 
 def open_store(
-    shards: str, *, cache_folder: str, cache_gigabytes: float | None, timeout_seconds: float
+    shards: str,
+    *,
+    cache_folder: str,
+    cache_gigabytes: float | None,
+    timeout_seconds: float,
+    key: str = "data.shards",
 ) -> LocalShards | CachedShards:
-    """Return the store behind `data.shards`: a folder, file://, http(s)://, s3:// or hf://."""
+    """Return the store behind the setting `key`: a folder, file://, http(s)://, s3:// or hf://."""
     scheme = scheme_of(shards)
     if scheme is None:
         return LocalShards(Path(shards).expanduser(), shards)
+    check_address(shards, key)
     if scheme == "file":
         return LocalShards(Path(unquote(urlsplit(shards).path)), shards)
-    if scheme not in REMOTE_SCHEMES or "?" in shards or "#" in shards:
-        raise ValueError(
-            f"data.shards={shards}: expected a folder or the address of one, beginning with file://, "
-            f"{', '.join(f'{each}://' for each in REMOTE_SCHEMES)}, without ? or #"
-        )
     return CachedShards(
         shards,
         cache=Path(cache_folder).expanduser(),
@@ -204,10 +282,15 @@ def _lock_of(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock; false where another process or thread has it and `wait` is false."""
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextmanager

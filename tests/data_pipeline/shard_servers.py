@@ -25,6 +25,8 @@ class ShardServer(ThreadingHTTPServer):
         self.folder = folder
         self.ranges = ranges
         self.delay_seconds = 0.0
+        self.query = ""
+        """Requests with another one are refused."""
         self.faults: dict[str, list[Fault]] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.stopping = threading.Event()
@@ -42,13 +44,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: ShardServer
 
     def do_GET(self) -> None:
-        name = self.path.removeprefix("/set/")
+        name, _, query = self.path.removeprefix("/set/").partition("?")
         wanted = self.headers.get("Range")
         self.server.requests.append((name, wanted))
         time.sleep(self.server.delay_seconds)
         faults = self.server.faults.get(name, [])
         fault = faults.pop(0) if faults else None
         path = self.server.folder / name
+        if query != self.server.query:
+            self.send_error(403)
+            return
         if fault == "missing" or not path.is_file():
             self.send_error(404)
             return

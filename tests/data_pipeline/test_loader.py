@@ -129,7 +129,7 @@ def test_resume_far_into_training_reads_nothing_before(shards: Path, monkeypatch
         calls.append(arguments)
         return read_sample(*arguments)
 
-    monkeypatch.setattr("data_pipeline.dataset.read_sample", counted)
+    monkeypatch.setattr("data_pipeline.shard_store.read_sample", counted)
     take(loader(shards), 1, start=7_000_000)
     assert len(calls) == 2
 

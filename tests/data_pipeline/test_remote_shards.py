@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,40 @@ def test_a_bounded_cache_changes_no_batch(shards: Path, server: ShardServer, tmp
         assert_equal(left, right)
     with pytest.raises(ValueError, match=r"data.cache_gigabytes=.*: the 2 shards of a shuffle window take .* GB"):
         remote(server, tmp_path, **(bounds | {"shuffle_window_shards": 2}))
+
+
+def test_a_query_comes_from_the_environment_and_is_never_shown(
+    shards: Path, server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.query = "sv=1&sig=se%2Fcr%2Bet%3D"
+    monkeypatch.setenv("CAMI2V_SHARDS_QUERY", server.query)
+    entry = entries(shards)[0]
+    server.faults[entry.name] = ["broken"]
+    source = store(server, tmp_path)
+    assert source.path(entry).read_bytes() == (shards / entry.name).read_bytes()
+    assert "503" in caplog.text
+    assert not list(tmp_path.glob("*cr*"))
+    monkeypatch.setenv("CAMI2V_SHARDS_QUERY", "sv=1&sig=ex%2Fpired")
+    with pytest.raises(ValueError, match=r"cannot be fetched \(ClientResponseError: 403.*; 1 attempts") as caught:
+        remote(server, tmp_path)
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "sig=" not in shown
+    monkeypatch.delenv("CAMI2V_SHARDS_QUERY")
+    server.query = ""
+    assert store(server, tmp_path).folder == source.folder
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("https://host/set?sig=secret", r"data.shards=https://host/set\?\.\.\.: .* export CAMI2V_SHARDS_QUERY="),
+        ("https://me:secret@host/set", r"data.shards=https://host/set: .* put user and password into ~/.netrc"),
+    ],
+)
+def test_an_address_with_a_secret_is_refused_without_repeating_it(tmp_path: Path, address: str, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy) as caught:
+        loader(tmp_path, shards=address)
+    assert "secret" not in str(caught.value).replace("is often secret", "")
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ def test_a_worker_that_dies_is_reported_with_its_clip(whole: Path, monkeypatch: 
             os._exit(3)
         return read_sample(shard, sample)
 
-    monkeypatch.setattr("data_pipeline.dataset.read_sample", deadly)
+    monkeypatch.setattr("data_pipeline.shard_store.read_sample", deadly)
     message = r"a loader worker died \(pid \d+, exit code 3\) on .*train-00000\d.tar sample clip4 \(worker [01], sample"
     with pytest.raises(ValueError, match=message) as caught:
         take(loader(whole, num_workers=2), 30)
