@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 import zlib
@@ -14,9 +13,10 @@ from einops import rearrange
 
 from cami2v.batch import Cameras, Clip, ClipBatch, RawClip
 from cami2v.geometry.cameras import intrinsics_in_pixels
-from cami2v.geometry.framing import PrincipalPoint, frame_images, frame_intrinsics, framing_for
+from cami2v.geometry.framing import Framing, PrincipalPoint, frame_images, frame_intrinsics, framing_for
 from cami2v.geometry.pose_scale import ScalePolicy, translation_scale
 from cami2v.video import read_frames
+from data_pipeline.npz import read_npz
 from data_pipeline.sampling import FrameSelection
 
 SAMPLE_VERSION = 1
@@ -29,8 +29,7 @@ def parse_sample(members: Mapping[str, bytes], *, scale_policy: ScalePolicy, whe
     """
     try:
         about = json.loads(members["json"])
-        with np.load(io.BytesIO(members["cameras.npz"]), allow_pickle=False) as arrays:
-            cameras = {name: arrays[name] for name in arrays.files}
+        cameras = read_npz(members["cameras.npz"])
         if about["format_version"] != SAMPLE_VERSION:
             raise ValueError(f"{where}: format version {about['format_version']}, this program reads {SAMPLE_VERSION}")
         frames = len(cameras["world_to_camera"])
@@ -43,7 +42,7 @@ def parse_sample(members: Mapping[str, bytes], *, scale_policy: ScalePolicy, whe
         if scale_policy == ScalePolicy.METRIC and metric_scale is None:
             raise ValueError(
                 f"{where}: data.scale_policy=metric, but the clip has no metric_scale; "
-                "pack with metric_scale.json, or choose relative or first_frame_normalized"
+                "pack with metric scales (docs/metric-scale.md), or choose relative or first_frame_normalized"
             )
         return RawClip(
             clip_id=about["clip_id"],
@@ -77,16 +76,10 @@ def parse_sample(members: Mapping[str, bytes], *, scale_policy: ScalePolicy, whe
 def decode(
     raw: RawClip, selection: FrameSelection, *, caption: str, seed: int, scale_policy: ScalePolicy, where: str
 ) -> Clip:
-    """Decode the selected frames, and only those, into [-1, 1]; cameras refer to the stored pixels.
-
-    The scale is that of the selected frames: what lies outside the window must not change what the model sees.
-    """
+    """Decode the selected frames, and only those, into [-1, 1]; cameras refer to the stored pixels."""
     pixels = torch.from_numpy(read_frames(raw.video, selection.indices.tolist()))
     if pixels.shape[1:3] != (raw.height, raw.width):
         raise ValueError(f"{where}: frames are {tuple(pixels.shape[1:3])}, its json says {(raw.height, raw.width)}")
-    world_to_camera = torch.from_numpy(raw.world_to_camera[selection.indices])
-    metric = torch.from_numpy(raw.translation_scale[selection.indices])
-    normalized = torch.from_numpy(raw.intrinsics_normalized[selection.indices])
     return Clip(
         clip_id=raw.clip_id,
         caption=caption,
@@ -94,59 +87,78 @@ def decode(
         # Contiguous and in place: resizing and all, half the time of the plain expression.
         video=rearrange(pixels, "frames h w rgb -> frames rgb h w").contiguous().float().div_(127.5).sub_(1),
         pixel_aspect=raw.pixel_aspect,
-        cameras=Cameras(
-            world_to_camera=world_to_camera,
-            intrinsics_pixels=intrinsics_in_pixels(normalized, raw.height, raw.width),
-            translation_scale=translation_scale(scale_policy, world_to_camera, metric, where=where),
-            height=raw.height,
-            width=raw.width,
-        ),
+        cameras=select_cameras(raw, selection, scale_policy=scale_policy, where=where),
         frame_indices=torch.from_numpy(selection.indices),
         frame_stride=selection.stride,
         frames_per_second=raw.frames_per_second / selection.stride,
     )
 
 
+def select_cameras(raw: RawClip, selection: FrameSelection, *, scale_policy: ScalePolicy, where: str) -> Cameras:
+    """Return the cameras of the selected frames, for the stored pixels.
+
+    The scale is that of the selected frames: what lies outside the window must not change what the model sees.
+    """
+    world_to_camera = torch.from_numpy(raw.world_to_camera[selection.indices])
+    metric = torch.from_numpy(raw.translation_scale[selection.indices])
+    normalized = torch.from_numpy(raw.intrinsics_normalized[selection.indices])
+    return Cameras(
+        world_to_camera=world_to_camera,
+        intrinsics_pixels=intrinsics_in_pixels(normalized, raw.height, raw.width),
+        translation_scale=translation_scale(scale_policy, world_to_camera, metric, where=where),
+        height=raw.height,
+        width=raw.width,
+    )
+
+
 def resize_and_crop(clip: Clip, resolution: tuple[int, int], principal_point: PrincipalPoint = "cropped") -> Clip:
     """Make pixels square and fit the resolution in one resampling; the intrinsics move along."""
-    old = clip.cameras
-    framing = framing_for(old.height, old.width, resolution, clip.pixel_aspect)
-    normalized = old.intrinsics_pixels / old.intrinsics_pixels.new_tensor([old.width, old.height] * 2)
+    framing = framing_for(clip.cameras.height, clip.cameras.width, resolution, clip.pixel_aspect)
     return Clip(
         clip_id=clip.clip_id,
         caption=clip.caption,
         seed=clip.seed,
         video=frame_images(clip.video, framing),
         pixel_aspect=1.0,
-        cameras=Cameras(
-            world_to_camera=old.world_to_camera,
-            intrinsics_pixels=frame_intrinsics(normalized, framing, principal_point),
-            translation_scale=old.translation_scale,
-            height=framing.height,
-            width=framing.width,
-        ),
+        cameras=frame_cameras(clip.cameras, framing, principal_point),
         frame_indices=clip.frame_indices,
         frame_stride=clip.frame_stride,
         frames_per_second=clip.frames_per_second,
     )
 
 
+def frame_cameras(cameras: Cameras, framing: Framing, principal_point: PrincipalPoint) -> Cameras:
+    """Move the intrinsics with the pixels."""
+    size = cameras.intrinsics_pixels.new_tensor([cameras.width, cameras.height] * 2)
+    return Cameras(
+        world_to_camera=cameras.world_to_camera,
+        intrinsics_pixels=frame_intrinsics(cameras.intrinsics_pixels / size, framing, principal_point),
+        translation_scale=cameras.translation_scale,
+        height=framing.height,
+        width=framing.width,
+    )
+
+
 def collate(clips: Sequence[Clip]) -> ClipBatch:
     """Stack clips of equal length and size."""
-    cameras = [clip.cameras for clip in clips]
     return ClipBatch(
         clip_ids=tuple(clip.clip_id for clip in clips),
         captions=tuple(clip.caption for clip in clips),
         seeds=torch.tensor([clip.seed for clip in clips], dtype=torch.int64),
         video=rearrange([clip.video for clip in clips], "batch frames rgb h w -> batch rgb frames h w").contiguous(),
-        cameras=Cameras(
-            world_to_camera=torch.stack([each.world_to_camera for each in cameras]),
-            intrinsics_pixels=torch.stack([each.intrinsics_pixels for each in cameras]),
-            translation_scale=torch.stack([each.translation_scale for each in cameras]),
-            height=cameras[0].height,
-            width=cameras[0].width,
-        ),
+        cameras=stack_cameras([clip.cameras for clip in clips]),
         frame_indices=torch.stack([clip.frame_indices for clip in clips]),
         frame_stride=torch.tensor([clip.frame_stride for clip in clips], dtype=torch.int64),
         frames_per_second=torch.tensor([clip.frames_per_second for clip in clips], dtype=torch.float32),
+    )
+
+
+def stack_cameras(cameras: Sequence[Cameras]) -> Cameras:
+    """Stack the cameras of clips of equal length and size."""
+    return Cameras(
+        world_to_camera=torch.stack([each.world_to_camera for each in cameras]),
+        intrinsics_pixels=torch.stack([each.intrinsics_pixels for each in cameras]),
+        translation_scale=torch.stack([each.translation_scale for each in cameras]),
+        height=cameras[0].height,
+        width=cameras[0].width,
     )
