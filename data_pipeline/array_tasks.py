@@ -27,28 +27,32 @@ class Share:
         return [*items[start:], *items[:start]]
 
 
-def share_of(task: int | None, tasks: int | None, environment: Mapping[str, str] = os.environ) -> Share:
-    """Return the share that pack.task and pack.tasks give; what is null comes from Slurm's job array, if in one.
+def share_of(
+    task: int | None, tasks: int | None, environment: Mapping[str, str] = os.environ, settings: str = "pack"
+) -> Share:
+    """Return the share that `<settings>.task` and `.tasks` give; what is null comes from Slurm's job array, if in one.
 
     Raises ValueError for a task outside 0 .. tasks-1, a task without tasks, and a job array with gaps.
     """
     given = environment.get("SLURM_ARRAY_TASK_ID")
     if tasks is None:
         if task is not None:
-            raise ValueError(f"pack.task={task}: is one of how many? set pack.tasks=<n> as well")
-        return Share(task=0, tasks=1) if given is None else _array_share(int(given), environment)
+            raise ValueError(f"{settings}.task={task}: is one of how many? set {settings}.tasks=<n> as well")
+        return Share(task=0, tasks=1) if given is None else _array_share(int(given), environment, settings)
     if tasks < 1:
-        raise ValueError(f"pack.tasks={tasks}: must be at least 1")
+        raise ValueError(f"{settings}.tasks={tasks}: must be at least 1")
     if task is None:
         if tasks > 1 and given is None:
-            raise ValueError(f"pack.tasks={tasks}: which of them is this? set pack.task=<0 to {tasks - 1}> as well")
+            raise ValueError(
+                f"{settings}.tasks={tasks}: which of them is this? set {settings}.task=<0 to {tasks - 1}> as well"
+            )
         task = 0 if tasks == 1 or given is None else int(given)
     if not 0 <= task < tasks:
-        raise ValueError(f"pack.task={task}: must be from 0 to {tasks - 1} with pack.tasks={tasks}")
+        raise ValueError(f"{settings}.task={task}: must be from 0 to {tasks - 1} with {settings}.tasks={tasks}")
     return Share(task=task, tasks=tasks)
 
 
-def _array_share(given: int, environment: Mapping[str, str]) -> Share:
+def _array_share(given: int, environment: Mapping[str, str], settings: str) -> Share:
     count = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
     first = int(environment.get("SLURM_ARRAY_TASK_MIN", given if count == 1 else "0"))
     step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
@@ -56,6 +60,6 @@ def _array_share(given: int, environment: Mapping[str, str]) -> Share:
     if (last - first) // step + 1 != count or (given - first) % step or not 0 <= (given - first) // step < count:
         raise ValueError(
             f"SLURM_ARRAY_TASK_ID={given}: {count} tasks from {first} to {last} have gaps, so their shares are not "
-            "known; set pack.tasks=<number of tasks of the first submission>"
+            f"known; set {settings}.tasks=<number of tasks of the first submission>"
         )
     return Share(task=(given - first) // step, tasks=count)

@@ -11,12 +11,13 @@ Several processes may work in it at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,8 +54,9 @@ class FinishedShard:
 class PartialSet:
     """The working folder of one output; use `partial_set`."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, settings: str) -> None:
         self.output = output
+        self.settings = settings
         self.folder = output.parent / f".{output.name}.partial"
         self.inspection = self.folder / "inspection"
         self.shards = self.folder / "set"
@@ -95,7 +97,7 @@ class PartialSet:
         alone = try_lock(self._plan_lock(plan))
         if alone is None:
             raise ValueError(
-                f"output={self.output}: another run is packing other clips or with other settings into it at this "
+                f"output={self.output}: another run is writing other clips or with other settings into it at this "
                 "moment; wait for it, end it, or choose another output"
             )
         with alone:
@@ -103,8 +105,8 @@ class PartialSet:
             if kept and not discard:
                 raise ValueError(
                     f"output={self.output}: {self.folder} holds {kept} finished shards of an interrupted run with "
-                    "other clips or settings; run that one again to continue it, or set pack.overwrite=true to "
-                    "discard them"
+                    "other clips or settings; run that one again to continue it, or set "
+                    f"{self.settings}.overwrite=true to discard them"
                 )
             if kept:
                 logger.warning(
@@ -143,13 +145,15 @@ class PartialSet:
         (self._finished / f"{name}.json").unlink(missing_ok=True)
 
     def write(
-        self, name: str, samples: Sequence[Sample], sources: Sequence[str], bad: Sequence[tuple[str, BadClip]]
+        self, name: str, samples: Iterable[Sample], sources: Sequence[str], bad: Sequence[tuple[str, BadClip]]
     ) -> None:
-        """Write a shard, then its record; both appear complete or not at all."""
+        """Write a shard, then its record; both appear complete or not at all. No samples: only the record."""
         entry, index_sha256 = None, None
-        if samples:
+        remaining = iter(samples)
+        first = next(remaining, None)
+        if first is not None:
             writing = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder / "writing"))
-            entry = write_shard(writing / name, samples)
+            entry = write_shard(writing / name, itertools.chain([first], remaining))
             index_sha256 = _sha256(index_path(writing / name))
             for path in (index_path(writing / name), writing / name):
                 path.replace(self.shards / path.name)
@@ -212,13 +216,13 @@ class PartialSet:
 
 
 @contextmanager
-def partial_set(output: Path) -> Iterator[PartialSet]:
-    """Open the working folder of `output`, making it if need be.
+def partial_set(output: Path, settings: str = "pack") -> Iterator[PartialSet]:
+    """Open the working folder of `output`, making it if need be; `settings` is the config key of its writer.
 
     It stays when the block fails or the process is killed, and goes away once `complete` is set and nobody else is
     in it.
     """
-    partial = PartialSet(output)
+    partial = PartialSet(output, settings)
     partial.enter()
     try:
         yield partial

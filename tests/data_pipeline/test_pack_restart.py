@@ -96,7 +96,7 @@ def test_another_plan_is_refused_until_told_to_overwrite(
 
 def test_the_folder_of_a_live_run_is_never_taken(raw: Path, stopped_after_two: Path) -> None:
     plan = next(stopped_after_two.glob("plan-*.lock"))
-    with wait_for_lock(plan, shared=True), pytest.raises(ValueError, match="another run is packing other clips"):
+    with wait_for_lock(plan, shared=True), pytest.raises(ValueError, match="another run is writing other clips"):
         pack_quietly(raw, stopped_after_two.parent / "set", **SMALL_SHARDS, seed=1, overwrite=True)
 
 
