@@ -39,7 +39,7 @@ PACKAGES = (
     Package(distribution="av", module="av", needed_for=EVERY_VERB),
     Package(distribution="accelerate", module="accelerate", needed_for=("train",)),
     Package(distribution="deepspeed", module="deepspeed", needed_for=("train",)),
-    Package(distribution="transformers", module="transformers", needed_for=("train",)),
+    Package(distribution="transformers", module="transformers", needed_for=("train", "data caption")),
     Package(distribution="wandb", module="wandb", needed_for=("train",)),
     Package(distribution="safetensors", module="safetensors", needed_for=MODEL_VERBS),
     Package(distribution="diffusers", module="diffusers", needed_for=MODEL_VERBS),

@@ -73,7 +73,12 @@ def first_line(path: Path) -> str:
 
 
 def parse_captions(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read a caption file {"<clip>.mp4": [caption, ...]} (or a single string each), keyed by clip id.
+    """Read a caption file like `read_caption_file`, keyed by clip id."""
+    return {Path(name).stem: texts for name, texts in read_caption_file(path).items()}
+
+
+def read_caption_file(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read a caption file {"<clip>.mp4": [caption, ...]} (or a single string each), keyed by the names in it.
 
     Raises ValueError for anything else.
     """
@@ -88,7 +93,7 @@ def parse_captions(path: Path) -> dict[str, tuple[str, ...]]:
         texts = (value,) if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path}: captions of {name!r} must be a list of strings, got {value!r:.80}")
-        captions[Path(name).stem] = tuple(text.strip() for text in texts if text.strip())
+        captions[name] = tuple(text.strip() for text in texts if text.strip())
     return captions
 
 
