@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from multiprocessing.process import BaseProcess
 
 from torch.utils.data import Dataset
@@ -14,8 +16,9 @@ from cami2v.geometry.framing import PrincipalPoint
 from cami2v.geometry.pose_scale import ScalePolicy
 from data_pipeline import stages
 from data_pipeline.index import IndexedSample, read_index
-from data_pipeline.manifest import Split
+from data_pipeline.manifest import ShardEntry, Split
 from data_pipeline.order import Order, sample_seed
+from data_pipeline.read_ahead import ReadAhead, Upcoming
 from data_pipeline.sampling import FrameSelection, SampleRandom, first_frames, select_frames
 from data_pipeline.shard_store import ShardStore
 from data_pipeline.unusable import Unusable, UnusableClip, unusable
@@ -60,10 +63,12 @@ class StoredClips(Dataset[Loaded | Failure], ABC):
         self.split = split
         self.settings = settings
         self.reading = ReadingTable(workers)
+        self.ahead = ReadAhead(store, self.upcoming)
         self._indexes: dict[int, tuple[IndexedSample, ...]] = {}
 
     def __getitem__(self, number: int) -> Loaded | Failure:
         try:
+            self.ahead.expect(number)
             return self.load(number)
         except ValueError as error:
             return Failure(str(error))
@@ -73,6 +78,14 @@ class StoredClips(Dataset[Loaded | Failure], ABC):
     @abstractmethod
     def load(self, number: int) -> Loaded:
         """Return the clip of a sample number, ready to collate."""
+
+    @abstractmethod
+    def upcoming(self, number: int) -> Upcoming:
+        """Return the shards of sample `number` and of those after it."""
+
+    def entries(self, shards: Sequence[int]) -> tuple[ShardEntry, ...]:
+        """Return the manifest's entries of shards of the split."""
+        return tuple(self.split.shards[shard] for shard in shards)
 
     def read(self, number: int, shard: int, position: int) -> tuple[RawClip, str]:
         """Return a stored clip and its name for errors (shard and sample key)."""
@@ -158,6 +171,11 @@ class ShuffledClips(StoredClips):
                 )
             shard, position = self.order.substitute(number, len(skipped))
 
+    def upcoming(self, number: int) -> Upcoming:
+        """Return the shards of the number's shuffle window, and of the next one."""
+        (until, now), (_, later) = islice(self.order.windows_from(number), 2)
+        return Upcoming(until=until, now=self.entries(now), later=self.entries(later))
+
     def _clip(self, number: int, shard: int, position: int) -> Clip:
         raw, where = self.read(number, shard, position)
         seed = sample_seed(self.order.seed, number)
@@ -184,7 +202,7 @@ class OrderedClips(StoredClips):
 
     def load(self, number: int) -> Loaded:
         """Return the clip at `number` in the manifest. Raises UnusableClip, naming it, where it cannot be used."""
-        shard = max(index for index, first in enumerate(self.first_of_shard) if first <= number)
+        shard = self._shard_of(number)
         raw, where = self.read(number, shard, number - self.first_of_shard[shard])
         with unusable(Unusable.TOO_SHORT, where):
             selection = first_frames(
@@ -195,3 +213,14 @@ class OrderedClips(StoredClips):
             )
         seed = sample_seed(self.seed, number)
         return Loaded(self.decode(raw, selection, caption=raw.captions[0], seed=seed, where=where))
+
+    def upcoming(self, number: int) -> Upcoming:
+        """Return the number's shard, and the next one."""
+        shard = self._shard_of(number)
+        following = range(shard + 1, min(shard + 2, len(self.split.shards)))
+        return Upcoming(
+            until=self.first_of_shard[shard + 1], now=self.entries([shard]), later=self.entries(list(following))
+        )
+
+    def _shard_of(self, number: int) -> int:
+        return bisect_right(self.first_of_shard, number) - 1

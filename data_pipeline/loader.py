@@ -173,6 +173,12 @@ class ClipLoader:
         return OrderedClips(self.store, self.split, self.evaluation_settings, workers, seed)
 
     def _batches(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[ClipBatch]:
+        try:
+            yield from self._loaded(clips, numbers)
+        finally:
+            clips.ahead.close()
+
+    def _loaded(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[ClipBatch]:
         loader = DataLoader(
             clips,
             batch_sampler=numbers,

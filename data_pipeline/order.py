@@ -30,6 +30,28 @@ class Order:
         shard, within = _epoch_order(self.samples_per_shard, self.shuffle_window_shards, self.seed, epoch)[position]
         return int(shard), int(within)
 
+    def windows_from(self, number: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield the shuffle window of sample `number`, then the windows after it, without end.
+
+        A window is the first sample number behind it and, in the order of need, the shards of its samples (in the
+        first window those from `number` on).
+        """
+        total = sum(self.samples_per_shard)
+        epoch, position = divmod(number, total)
+        while True:
+            shards = _epoch_order(self.samples_per_shard, self.shuffle_window_shards, self.seed, epoch)[:, 0]
+            for end in self._window_ends(epoch):
+                if position < end:
+                    needed = dict.fromkeys(shards[position:end].tolist())
+                    yield epoch * total + end, tuple(needed)
+                    position = end
+            epoch, position = epoch + 1, 0
+
+    def _window_ends(self, epoch: int) -> list[int]:
+        shuffled = _shuffled_shards(_draws(self.seed, epoch), len(self.samples_per_shard))
+        ends = np.cumsum(np.array(self.samples_per_shard)[shuffled])
+        return [*ends[self.shuffle_window_shards - 1 :: self.shuffle_window_shards].tolist(), int(ends[-1])]
+
     def substitute(self, number: int, attempt: int) -> tuple[int, int]:
         """Return (shard, position) of the clip that stands in where sample `number` cannot be used.
 
@@ -63,9 +85,8 @@ def micro_batches(*, start: int, micro_batch_size: int, rank: int, world_size: i
 def _epoch_order(
     samples_per_shard: Sequence[int], window: int, seed: int, epoch: int
 ) -> Int64[np.ndarray, "samples 2"]:
-    # Raw Philox output is fixed by its definition; numpy's shuffles may change between versions.
-    draws = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
-    shards = np.argsort(draws.random_raw(len(samples_per_shard)), kind="stable")
+    draws = _draws(seed, epoch)
+    shards = _shuffled_shards(draws, len(samples_per_shard))
     parts = []
     for begin in range(0, len(shards), window):
         clips = [
@@ -75,3 +96,13 @@ def _epoch_order(
         merged = np.concatenate(clips).astype(np.int64)
         parts.append(merged[np.argsort(draws.random_raw(len(merged)), kind="stable")])
     return np.concatenate(parts)
+
+
+def _draws(seed: int, epoch: int) -> np.random.Philox:
+    # Raw Philox output is fixed by its definition; numpy's shuffles may change between versions.
+    return np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
+
+
+def _shuffled_shards(draws: np.random.Philox, shards: int) -> Int64[np.ndarray, " shards"]:
+    """Return the order of an epoch's shards: its first draws."""
+    return np.argsort(draws.random_raw(shards), kind="stable")

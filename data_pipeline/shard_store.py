@@ -65,13 +65,6 @@ class ShardStore(ABC):
         """
 
     @abstractmethod
-    def fetch_ahead(self, entry: ShardEntry, stopped: Callable[[], bool]) -> None:
-        """Fetch a shard that will be asked for, unless another process is at it or there is no room; one attempt.
-
-        Raises like `path`; returns early where `stopped`.
-        """
-
-    @abstractmethod
     def forget(self, entry: ShardEntry) -> None:
         """Give up what this machine has of a remote shard."""
 
@@ -97,9 +90,6 @@ class LocalShards(ShardStore):
     def path(self, entry: ShardEntry) -> Path:
         """Return the shard's path, whether it exists or not."""
         return self.folder / entry.name
-
-    def fetch_ahead(self, entry: ShardEntry, stopped: Callable[[], bool]) -> None:
-        """Do nothing."""
 
     def forget(self, entry: ShardEntry) -> None:
         """Do nothing: what is here is all there is."""
@@ -139,7 +129,10 @@ class CachedShards(ShardStore):
         return path
 
     def fetch_ahead(self, entry: ShardEntry, stopped: Callable[[], bool]) -> None:
-        """Fetch a shard that will be asked for, as far as that disturbs nobody."""
+        """Fetch a shard that will be asked for, unless another process is at it or there is no room; one attempt.
+
+        Raises like `path`; returns early where `stopped`.
+        """
         path = self._place(entry)
         if not path.is_file():
             self._download(entry, path, ahead=True, stopped=stopped)

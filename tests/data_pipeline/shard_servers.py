@@ -27,6 +27,8 @@ class ShardServer(ThreadingHTTPServer):
         self.delay_seconds = 0.0
         self.query = ""
         """Requests with another one are refused."""
+        self.first_two: threading.Barrier | None = None
+        """The first two shards wait for each other."""
         self.faults: dict[str, list[Fault]] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.stopping = threading.Event()
@@ -48,6 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         self.server.requests.append((name, wanted))
         time.sleep(self.server.delay_seconds)
+        shards_asked_for = sum(asked.endswith(".tar") for asked, _ in self.server.requests)
+        if self.server.first_two is not None and name.endswith(".tar") and shards_asked_for <= 2:
+            self.server.first_two.wait()
         faults = self.server.faults.get(name, [])
         fault = faults.pop(0) if faults else None
         path = self.server.folder / name
