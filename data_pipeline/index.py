@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,12 @@ def read_sample(shard: Path, sample: IndexedSample) -> dict[str, bytes]:
 
     Raises UnusableClip naming shard and key for a missing member, a short read or a wrong checksum.
     """
-    missing = [extension for extension in REQUIRED_MEMBERS if extension not in sample.members]
+    return read_members(shard, sample, list(dict.fromkeys([*REQUIRED_MEMBERS, *sample.members])))
+
+
+def read_members(shard: Path, sample: IndexedSample, extensions: Sequence[str]) -> dict[str, bytes]:
+    """Read some members of one sample and check them. Raises as `read_sample` does."""
+    missing = [extension for extension in extensions if extension not in sample.members]
     if missing:
         raise UnusableClip(
             Unusable.MEMBER_MISSING,
@@ -131,7 +136,8 @@ def read_sample(shard: Path, sample: IndexedSample) -> dict[str, bytes]:
     members = {}
     descriptor = os.open(shard, os.O_RDONLY)
     try:
-        for extension, member in sample.members.items():
+        for extension in extensions:
+            member = sample.members[extension]
             data = os.pread(descriptor, member.size, member.offset)
             if len(data) != member.size or hashlib.sha256(data).hexdigest() != member.sha256:
                 raise UnusableClip(
