@@ -1,4 +1,4 @@
-"""Reading and writing of video files: the one place that talks to decord and FFmpeg (through PyAV)."""
+"""Reading of video files; with `video_encoding`, the one place that talks to decord and FFmpeg (through PyAV)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,35 @@ import bisect
 import io
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import SupportsFloat
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, UInt8
+from PIL import Image
+
+from cami2v.video_encoding import Frame, Mp4Encoder, encode_jpeg_mp4, encode_mp4, write_mp4
+
+__all__ = [
+    "Frame",
+    "Frames",
+    "Mp4Encoder",
+    "VideoInfo",
+    "encode_jpeg_mp4",
+    "encode_mp4",
+    "probe",
+    "read_chunks",
+    "read_forward",
+    "read_frames",
+    "write_mp4",
+]
 
 logger = logging.getLogger(__name__)
 
-Frame = UInt8[np.ndarray, "height width 3"]
 Frames = UInt8[np.ndarray, "frames height width 3"]
 
 _CHUNK_FRAMES = 32  # bounds the memory of a long clip: 32 frames of 720p are 88 MB
@@ -78,12 +94,16 @@ def read_frames(video: Path | str | bytes, indices: Sequence[int] | None = None)
 
     Raises ValueError for a missing or unreadable file and for numbers the video does not have.
     """
-    return np.concatenate(list(read_chunks(video, indices)))
+    chunks = list(read_chunks(video, indices))
+    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
 def read_chunks(video: Path | str | bytes, indices: Sequence[int] | None = None) -> Iterator[Frames]:
     """Decode like `read_frames`, a bounded number of frames at a time."""
     name = _existing(video)
+    if isinstance(video, bytes):
+        yield from _chunks_in_memory(video, indices, name)
+        return
     try:
         chunks = _decord_chunks(video, indices, name)
         first = next(chunks)
@@ -163,91 +183,6 @@ def _last_at_most(sorted_times: list[int], time: int) -> int | None:
     return sorted_times[position - 1] if position else None
 
 
-def encode_mp4(
-    frames: Iterable[Frame],
-    *,
-    fps: SupportsFloat,
-    crf: int = 16,
-    gop: int = 8,
-    fast_decode: bool = False,
-    full_chroma: bool = False,
-) -> bytes:
-    """Encode RGB frames as H.264 (yuv420p, no B-frames, a key frame every `gop` frames).
-
-    `full_chroma` writes yuv444p: any frame size, colour as sharp as brightness; fewer players show it.
-
-    One encoder thread: the bytes then depend on the input only, not on the machine's core count. Raises ValueError
-    for no frames, an odd height or width under yuv420p (it halves both) or frames of different sizes.
-    """
-    encoder = Mp4Encoder(fps=fps, crf=crf, gop=gop, fast_decode=fast_decode, full_chroma=full_chroma)
-    for frame in frames:
-        encoder.add(frame)
-    return encoder.finish()
-
-
-class Mp4Encoder:
-    """`encode_mp4` for frames that come one by one."""
-
-    def __init__(self, *, fps: SupportsFloat, crf: int, gop: int, fast_decode: bool, full_chroma: bool) -> None:
-        self._options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", "bf": "0"}
-        # x264's macroblock tree reads uninitialised memory for widths that 8 does not divide: other bytes at every run.
-        self._options["x264-params"] = "mbtree=0"
-        if fast_decode:
-            self._options["tune"] = "fastdecode"
-        self._rate = Fraction(float(fps)).limit_denominator(1001)
-        self._full_chroma = full_chroma
-        self._buffer = io.BytesIO()
-        self._size: tuple[int, ...] | None = None
-        self._added = 0
-
-    def add(self, frame: Frame) -> None:
-        """Encode a frame; raises ValueError for an odd size under yuv420p or another size than before."""
-        if self._size is None:
-            self._open(frame.shape)
-        elif frame.shape != self._size:
-            raise ValueError(f"frame {self._added} is {frame.shape[:2]}, earlier ones {self._size[:2]}: give one size")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        self._container.mux(self._stream.encode(picture))
-        self._added += 1
-
-    def finish(self) -> bytes:
-        """Return the file; raises ValueError where no frame was added."""
-        if self._size is None:
-            raise ValueError("no frames to write; a video needs at least one")
-        self._container.mux(self._stream.encode())
-        self._container.close()
-        return self._buffer.getvalue()
-
-    def _open(self, size: tuple[int, ...]) -> None:
-        if not self._full_chroma:
-            _check_encodable(*size[:2])
-        self._size = size
-        self._container = av.open(self._buffer, "w", format="mp4")
-        self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
-        self._stream.height, self._stream.width = size[0], size[1]
-        self._stream.pix_fmt = "yuv444p" if self._full_chroma else "yuv420p"
-        self._stream.codec_context.thread_count = 1
-
-
-def write_mp4(
-    path: Path | str,
-    frames: Iterable[Frame],
-    fps: SupportsFloat,
-    *,
-    crf: int = 16,
-    gop: int = 8,
-    fast_decode: bool = False,
-    full_chroma: bool = False,
-) -> None:
-    """Write RGB frames as an H.264 mp4 (see `encode_mp4`); the file appears complete or not at all."""
-    data = encode_mp4(frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode, full_chroma=full_chroma)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
-
-
 class _DecordFailed(Exception):
     """decord is missing or gave up; the message says why."""
 
@@ -270,6 +205,70 @@ def _decord_chunks(video: Path | str | bytes, indices: Sequence[int] | None, nam
             yield reader.get_batch(list(wanted[start : start + _CHUNK_FRAMES])).asnumpy()
         except (DECORDError, RuntimeError) as error:
             raise _DecordFailed(_reason(error)) from error
+
+
+def _chunks_in_memory(video: bytes, indices: Sequence[int] | None, name: str) -> Iterator[Frames]:
+    """Decode only what the frames asked for depend on: all packets are at hand."""
+    try:
+        with av.open(io.BytesIO(video), "r") as container:
+            stream = _video_stream(container, name)
+            stream.codec_context.thread_count = 1
+            packets = {
+                time: packet for packet in container.demux(stream) if (time := packet.pts) is not None and packet.size
+            }
+            times = sorted(time for time, packet in packets.items() if not packet.is_discard)
+            if not times:
+                raise ValueError(f"{name}: the video stream has no frames; the file is empty or was cut off")
+            wanted = range(len(times)) if indices is None else _checked_indices(indices, len(times), name)
+            for start in range(0, len(wanted), _CHUNK_FRAMES):
+                chunk = [times[index] for index in wanted[start : start + _CHUNK_FRAMES]]
+                decoded = _decode_packets(stream, packets, set(chunk))
+                if missing := [time for time in chunk if time not in decoded]:
+                    number = times.index(missing[0])
+                    raise ValueError(f"{name}: frame {number} of {len(times)} does not decode; it is damaged")
+                yield np.stack([decoded[time] for time in chunk])
+    except av.FFmpegError as error:
+        raise ValueError(f"{name}: not a readable video ({_reason(error)})") from error
+
+
+def _decode_packets(stream: av.VideoStream, packets: Mapping[int, av.Packet], wanted: set[int]) -> dict[int, Frame]:
+    """Return the frames with these presentation times; `packets` are in the order of decoding."""
+    if stream.codec_context.name == "mjpeg":
+        # Pillow's libjpeg-turbo takes half the time of FFmpeg's decoder.
+        return {time: _jpeg(bytes(packets[time])) for time in wanted}
+    context, reformatter = stream.codec_context, VideoReformatter()
+    decoded: dict[int, Frame] = {}
+    for packet in [*_needed(packets, wanted), None]:
+        # Frames that no other one refers to are decoded only if they are asked for.
+        context.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else "NONREF"
+        for frame in context.decode(packet):
+            if frame.pts in wanted:
+                rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
+                # The file's rotation is counter-clockwise in FFmpeg's sign, like np.rot90's.
+                decoded[frame.pts] = np.rot90(rgb, frame.rotation // 90)
+    context.flush_buffers()
+    return decoded
+
+
+def _needed(packets: Mapping[int, av.Packet], wanted: set[int]) -> list[av.Packet]:
+    """Choose the packets to decode: from each wanted frame back to a key frame that is shown no later than it."""
+    times = list(packets)
+    keys: list[int] = []
+    needed: dict[int, av.Packet] = {}
+    for position, (time, packet) in enumerate(packets.items()):
+        if packet.is_keyframe:
+            keys.append(position)
+        if time in wanted:
+            first = next((key for key in reversed(keys) if times[key] <= time), 0)
+            needed |= {each: packets[each] for each in times[first : position + 1]}
+    return [packet for time, packet in packets.items() if time in needed]
+
+
+def _jpeg(data: bytes) -> Frame:
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"not a readable JPEG picture ({error})") from error
 
 
 def _pyav_chunks(video: Path | str | bytes, indices: Sequence[int] | None, name: str) -> Iterator[Frames]:
@@ -323,14 +322,6 @@ def _checked_indices(indices: Sequence[int], count: int, name: str) -> list[int]
     if wrong:
         raise ValueError(f"{name}: frame {wrong[0]} asked for, but the video has frames 0 to {count - 1}")
     return [int(index) for index in indices]
-
-
-def _check_encodable(height: int, width: int) -> None:
-    if height % 2 or width % 2:
-        raise ValueError(
-            f"frames of {height}x{width} (height x width) cannot be written as yuv420p mp4: "
-            "both must be even; crop or resize by one pixel"
-        )
 
 
 def _reason(error: Exception) -> str:

@@ -56,12 +56,55 @@ def test_round_trip_keeps_frames_rate_and_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picked, video.read_frames(tmp_path / "a.mp4")[[7, 2, 2]])
 
 
-def test_both_decoders_agree_from_bytes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    data = video.encode_mp4(moving_pattern(), fps=8, fast_decode=True)
-    with_decord = video.read_frames(data, [0, 5, 11])
+@pytest.mark.parametrize("b_frames", [0, 3])
+def test_all_decoders_agree(
+    b_frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(video.encode_mp4(moving_pattern(), fps=8, fast_decode=True, gop=5, b_frames=b_frames))
+    with_decord = video.read_frames(path, [0, 5, 11])
+    np.testing.assert_array_equal(video.read_frames(path.read_bytes(), [0, 5, 11]), with_decord)
     pyav_only(monkeypatch)
-    np.testing.assert_array_equal(video.read_frames(data, [0, 5, 11]), with_decord)
+    np.testing.assert_array_equal(video.read_frames(path, [0, 5, 11]), with_decord)
     assert "reading with PyAV" in caplog.text
+
+
+@pytest.mark.parametrize("b_frames", [0, 3, 7])
+def test_chosen_frames_from_memory_are_those_of_the_whole_video(b_frames: int) -> None:
+    data = video.encode_mp4(moving_pattern(50, 32, 38), fps=30, gop=12, b_frames=b_frames, fast_decode=True)
+    everything = video.read_frames(data)
+    assert psnr(everything, moving_pattern(50, 32, 38)) > 30
+    for stride in (1, 3, 7, 11):
+        for first in range(0, 50 - 4 * stride, 3):
+            chosen = list(range(first, first + 5 * stride, stride))[:5]
+            np.testing.assert_array_equal(video.read_frames(data, chosen), everything[chosen])
+
+
+def test_frames_nobody_asked_for_are_not_decoded() -> None:
+    """Nothing refers to B-frames: with seven between two others, every eighth frame is all that is decoded."""
+    data = video.encode_mp4(moving_pattern(50), fps=30, gop=25, b_frames=7)
+    decoded: list[int | None] = []
+    with av.open(io.BytesIO(data), "r") as container:
+        stream = container.streams.video[0]
+        for packet in container.demux(stream):
+            stream.codec_context.skip_frame = "NONREF"
+            decoded += [frame.pts for frame in stream.codec_context.decode(packet)]
+    assert len(decoded) == 8, "two key frames and three frames after each"
+
+
+def test_jpeg_pictures_in_an_mp4(tmp_path: Path) -> None:
+    frames = moving_pattern(12, 33, 47)
+    data = video.encode_jpeg_mp4(iter(frames), fps=29.97, quality=95)
+    assert data == video.encode_jpeg_mp4(frames, fps=29.97, quality=95)
+    info = video.probe(data)
+    assert (info.frames, info.height, info.width) == (12, 33, 47)
+    assert info.frames_per_second == pytest.approx(29.97, rel=1e-4)
+    picked = video.read_frames(data, [7, 2, 2])
+    assert psnr(picked, frames[[7, 2, 2]]) > 33
+    (tmp_path / "a.mp4").write_bytes(data)
+    assert psnr(video.read_frames(tmp_path / "a.mp4", [7, 2, 2]), picked) > 33, "players show the same"
+    with pytest.raises(ValueError, match="at least one"):
+        video.encode_jpeg_mp4([], fps=8, quality=95)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +188,14 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
         video.read_frames(video.encode_mp4(frames, fps=8), [])
 
 
-def test_bytes_do_not_depend_on_uninitialised_memory() -> None:
+@pytest.mark.parametrize("options", ["", ", gop=25, b_frames=7, fast_decode=True"])
+def test_bytes_do_not_depend_on_uninitialised_memory(options: str) -> None:
     # Widths that 8 does not divide: x264's macroblock tree is not repeatable there.
     program = (
         "import hashlib, numpy as np; from cami2v.video import encode_mp4;"
         "frames = np.random.default_rng(0).normal(size=(16, 240, 426, 3)).cumsum(1).cumsum(2);"
         "frames = ((frames - frames.min()) / np.ptp(frames) * 255).astype(np.uint8);"
-        "print(hashlib.sha256(encode_mp4(frames, fps=30.0)).hexdigest())"
+        f"print(hashlib.sha256(encode_mp4(frames, fps=30.0{options})).hexdigest())"
     )
     digests = {
         subprocess.run(
