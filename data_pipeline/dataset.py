@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from torch.utils.data import Dataset
 
-from cami2v.batch import Clip, RawClip, SkippedClip
+from cami2v.batch import Clip, EncodedClip, RawClip, SkippedClip
 from cami2v.geometry.framing import PrincipalPoint
 from cami2v.geometry.pose_scale import ScalePolicy
 from data_pipeline import stages
@@ -51,7 +51,7 @@ class Failure:
 class Loaded:
     """The clip of a sample number, and those that it stands in for."""
 
-    clip: Clip
+    clip: Clip | EncodedClip
     skipped: tuple[SkippedClip, ...] = ()
 
 
@@ -176,11 +176,17 @@ class ShuffledClips(StoredClips):
         (until, now), (_, later) = islice(self.order.windows_from(number), 2)
         return Upcoming(until=until, now=self.entries(now), later=self.entries(later))
 
-    def _clip(self, number: int, shard: int, position: int) -> Clip:
+    def take(
+        self, raw: RawClip, selection: FrameSelection, *, caption: int, seed: int, shard: int, key: str, where: str
+    ) -> Clip | EncodedClip:
+        """Return the selected frames of a stored clip with its caption of this number."""
+        return self.decode(raw, selection, caption=raw.captions[caption], seed=seed, where=where)
+
+    def _clip(self, number: int, shard: int, position: int) -> Clip | EncodedClip:
         raw, where = self.read(number, shard, position)
         seed = sample_seed(self.order.seed, number)
         draw = SampleRandom(seed)
-        caption = raw.captions[draw(0, len(raw.captions) - 1)]
+        caption = draw(0, len(raw.captions) - 1)
         with unusable(Unusable.TOO_SHORT, where):
             selection = select_frames(
                 available=len(raw.world_to_camera),
@@ -189,7 +195,8 @@ class ShuffledClips(StoredClips):
                 random_integer=draw,
                 where=where,
             )
-        return self.decode(raw, selection, caption=caption, seed=seed, where=where)
+        key = self.index(shard)[position].key
+        return self.take(raw, selection, caption=caption, seed=seed, shard=shard, key=key, where=where)
 
 
 class OrderedClips(StoredClips):

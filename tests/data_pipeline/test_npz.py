@@ -11,10 +11,10 @@ import pytest
 
 from data_pipeline.npz import _stored, read_npz
 
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "poses": np.arange(24, dtype=np.float64).reshape(2, 3, 4),
     "times": np.array([5, 6], dtype=np.int64),
-    "scale": np.float32(3),
+    "scale": np.array(3, dtype=np.float32),
     "none": np.zeros((0, 4)),
 }
 
