@@ -6,14 +6,17 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import active_children
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch.utils.data import DataLoader
 
-from cami2v.batch import ClipBatch, SkippedClip
+from cami2v.batch import Clip, ClipBatch, EncodedClip, SkippedClip, TrainingBatch
 from cami2v.geometry.framing import PrincipalPoint
 from cami2v.geometry.pose_scale import ScalePolicy
+from data_pipeline.cache.clips import ConditionFrameOf, EncodedClips, collate_encoded, first_frame
+from data_pipeline.cache.read import ClipCache
 from data_pipeline.dataset import ClipSettings, Failure, Loaded, OrderedClips, ShuffledClips, StoredClips
 from data_pipeline.manifest import Split, read_manifest
 from data_pipeline.order import Order, micro_batches
@@ -35,6 +38,9 @@ class ClipLoader:
     `shards` is a folder or the address of one (docs/loader.md); shards behind an address are kept in `cache_folder`, of
     `cache_gigabytes` at most (None: all of them), and a server may be silent for `timeout_seconds`. A training run
     stops where more than the share `max_skip_rate` of its samples had to be replaced.
+
+    With `cache`, a folder of `cami2v data encode` (docs/caches.md), training batches come encoded, each sample's image
+    being its `condition_frame`, as the model draws it; `fixed` clips and `glance` keep coming from the videos.
     """
 
     def __init__(
@@ -55,6 +61,8 @@ class ClipLoader:
         cache_folder: str = "~/.cache/cami2v/shards",
         cache_gigabytes: float | None = None,
         timeout_seconds: float = 30.0,
+        cache: str | None = None,
+        condition_frame: ConditionFrameOf = first_frame,
     ) -> None:
         _require(frames >= 1, f"data.frames={frames}: must be at least 1")
         _require(num_workers >= 0, f"data.num_workers={num_workers}: must be 0 (load in the main process) or more")
@@ -94,6 +102,16 @@ class ClipLoader:
         self.split: Split = self.manifest.split(split, str(self.folder))
         _check_shards(self.store, self.split, split)
         self._check_lengths(refuse=max_skip_rate == 0)
+        self.condition_frame = condition_frame
+        self.cache: ClipCache | None = None
+        if cache is not None:
+            self.cache = ClipCache(
+                Path(cache).expanduser(),
+                store=self.store,
+                split_name=split,
+                split=self.split,
+                resolution=self.settings.resolution,
+            )
         if isinstance(self.store, CachedShards):
             _check_cache_size(self.store, self.split, cache_gigabytes, shuffle_window_shards)
 
@@ -114,7 +132,7 @@ class ClipLoader:
 
     def stream(
         self, *, micro_batch_size: int, rank: int, world_size: int, seed: int, start: int
-    ) -> Iterator[ClipBatch]:
+    ) -> Iterator[TrainingBatch]:
         """Yield this process's training batches without end, from global sample number `start` on.
 
         A clip that cannot be used is replaced, by seed and sample number alone: `take_skipped` tells. Raises
@@ -128,7 +146,7 @@ class ClipLoader:
             seed=seed,
         )
         numbers = micro_batches(start=start, micro_batch_size=micro_batch_size, rank=rank, world_size=world_size)
-        return self._batches(ShuffledClips(self.store, self.split, self.settings, self.num_workers, order), numbers)
+        return self._batches(self._shuffled(order), numbers)
 
     def take_skipped(self) -> list[SkippedClip]:
         """Return the clips that were replaced in the batches yielded since the last call."""
@@ -147,7 +165,9 @@ class ClipLoader:
             f"{count} clips asked for, but {self.folder} split {self.split_name} has {self.num_samples}",
         )
         numbers = ([number] for number in range(rank, count or self.num_samples, world_size))
-        return self._batches(self._ordered(seed, self.num_workers), numbers)
+        for batch in self._batches(self._ordered(seed, self.num_workers), numbers):
+            assert isinstance(batch, ClipBatch), "clips in manifest order are decoded"
+            yield batch
 
     def glance(self, *, count: int, seed: int) -> Iterator[ClipBatch]:
         """Yield up to `count` clips as `fixed` does, past those that cannot be used: to look at, not to compare with.
@@ -162,6 +182,7 @@ class ClipLoader:
             except UnusableClip as error:
                 last = error
                 continue
+            assert isinstance(clip, Clip), "clips in manifest order are decoded"
             yield collate([clip])
             found += 1
             if found == count:
@@ -169,16 +190,22 @@ class ClipLoader:
         if last is not None and not found:
             raise last
 
+    def _shuffled(self, order: Order) -> ShuffledClips:
+        source = (self.store, self.split, self.settings, self.num_workers, order)
+        if self.cache is None:
+            return ShuffledClips(*source)
+        return EncodedClips(*source, cache=self.cache, condition_frame=self.condition_frame)
+
     def _ordered(self, seed: int, workers: int) -> OrderedClips:
         return OrderedClips(self.store, self.split, self.evaluation_settings, workers, seed)
 
-    def _batches(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[ClipBatch]:
+    def _batches(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[TrainingBatch]:
         try:
             yield from self._loaded(clips, numbers)
         finally:
             clips.ahead.close()
 
-    def _loaded(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[ClipBatch]:
+    def _loaded(self, clips: StoredClips, numbers: Iterable[list[int]]) -> Iterator[TrainingBatch]:
         loader = DataLoader(
             clips,
             batch_sampler=numbers,
@@ -223,7 +250,7 @@ class ClipLoader:
 
 @dataclass(frozen=True, slots=True)
 class _LoadedBatch:
-    batch: ClipBatch
+    batch: TrainingBatch
     skipped: tuple[SkippedClip, ...]
 
 
@@ -272,7 +299,11 @@ def _collate(clips: list[Loaded | Failure]) -> _LoadedBatch | Failure:
         if isinstance(clip, Failure):
             return clip
         good.append(clip)
-    return _LoadedBatch(collate([each.clip for each in good]), tuple(skip for each in good for skip in each.skipped))
+    skipped = tuple(skip for each in good for skip in each.skipped)
+    encoded = [each.clip for each in good if isinstance(each.clip, EncodedClip)]
+    if encoded:
+        return _LoadedBatch(collate_encoded(encoded), skipped)
+    return _LoadedBatch(collate([each.clip for each in good if isinstance(each.clip, Clip)]), skipped)
 
 
 def _pair(values: Sequence[int], key: str, meaning: str) -> tuple[int, int]:
