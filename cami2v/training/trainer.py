@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from cami2v.batch import ClipBatch, StepOutput
+from cami2v.batch import StepOutput, TrainingBatch
 from cami2v.checkpoints.resume import load_checkpoint
 from cami2v.checkpoints.save import Provenance
 from cami2v.training import environment
@@ -76,7 +76,7 @@ class SampleStream(Protocol):
 
     def stream(
         self, *, micro_batch_size: int, rank: int, world_size: int, seed: int, start: int
-    ) -> Iterator[ClipBatch]:
+    ) -> Iterator[TrainingBatch]:
         """Yield this process's micro-batches without end, from global sample number `start` on."""
 
 
@@ -133,7 +133,7 @@ class Trainer:
             callback.on_fit_end(self.run)
         return self.state
 
-    def _train_step(self, batches: Iterator[ClipBatch]) -> StepReport:
+    def _train_step(self, batches: Iterator[TrainingBatch]) -> StepReport:
         """Take one optimizer step over `global_batch_size` samples."""
         started, waited = time.perf_counter(), 0.0
         learning_rate = self.optimizer.learning_rate_at(self.state.step, self.settings.max_steps)
