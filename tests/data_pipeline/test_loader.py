@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from cami2v.batch import ClipBatch
+from cami2v.batch import ClipBatch, TrainingBatch
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.video import write_mp4
 from data_pipeline.index import read_index, read_sample
@@ -44,7 +45,11 @@ def loader(folder: Path, /, **changes: Any) -> ClipLoader:
 
 def take(source: ClipLoader, batches: int, **request: int) -> list[ClipBatch]:
     stream = source.stream(**({"micro_batch_size": 2, "rank": 0, "world_size": 1, "seed": 5, "start": 0} | request))
-    return list(islice(stream, batches))
+    taken = []
+    for batch in islice(stream, batches):
+        assert isinstance(batch, ClipBatch)
+        taken.append(batch)
+    return taken
 
 
 def assert_equal(left: ClipBatch, right: ClipBatch) -> None:
@@ -56,7 +61,7 @@ def assert_equal(left: ClipBatch, right: ClipBatch) -> None:
         assert torch.equal(getattr(left.cameras, name), getattr(right.cameras, name)), name
 
 
-def rows(batches: list[ClipBatch]) -> list[tuple[str, str, int, list[int]]]:
+def rows(batches: Sequence[TrainingBatch]) -> list[tuple[str, str, int, list[int]]]:
     return [
         (clip, caption, int(seed), indices.tolist())
         for batch in batches
