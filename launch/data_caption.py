@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
             f"source={source}: is a shard set, whose captions are inside; caption the folder that it was packed from, "
             "then pack it again"
         )
-    share = share_of(options.task, options.tasks)
+    share = share_of(options.task, options.tasks, settings="caption")
     folder = open_source(source, reading)
     output = Path(str(config.output)).expanduser() if config.output else source
     if config.captions:

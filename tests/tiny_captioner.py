@@ -40,7 +40,7 @@ PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 8 * 112 * 112}
 def write_tiny_captioner(folder: Path, *, seed: int = 0) -> Path:
     """Save model and processor as `from_pretrained` finds them."""
     tokenizer = _tokenizer()
-    ids = {word: tokenizer.convert_tokens_to_ids(word) for word in SPECIAL}
+    ids = {word: tokenizer.get_vocab()[word] for word in SPECIAL}
     config = Qwen2VLConfig(
         text_config={
             "vocab_size": len(tokenizer),

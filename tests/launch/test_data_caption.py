@@ -81,7 +81,7 @@ def test_published_captions_need_no_model(
             "captioner.model=owner/none-such: not on this machine, and",
         ),
         (["source=RAW", "caption.batch=0"], "caption.batch=0: must be at least 1"),
-        (["source=RAW", "caption.task=2"], "=2: is one of how many?"),
+        (["source=RAW", "caption.task=2"], "caption.task=2: is one of how many? set caption.tasks"),
         (["source=SET"], "is a shard set, whose captions are inside"),
         (["source=RAW", "captioner.modle=x"], "captioner.modle=x: no such key; did you mean"),
     ],

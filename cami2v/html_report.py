@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -25,12 +27,35 @@ img.pixels { image-rendering: pixelated; } .row { white-space: nowrap; overflow-
 """
 
 
+POLICY = "default-src 'none'; img-src data: blob:; media-src data: blob:; style-src 'unsafe-inline'"
+"""Browsers load nothing from outside, whatever got into the page."""
+
+
 class HtmlReport:
     """A page built top to bottom; `save` writes one file that needs no other."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.parts: list[str] = [f"<h1>{html.escape(title)}</h1>"]
+        self._styles = [STYLE]
+        self._scripts: list[str] = []
+
+    def style(self, css: str) -> None:
+        """Add rules to those of every page."""
+        self._styles.append(css)
+
+    def script(self, javascript: str) -> None:
+        """Run a script when the page is complete."""
+        self._scripts.append(javascript)
+
+    def markup(self, text: str) -> None:
+        """Add HTML in which the caller has escaped whatever comes from outside."""
+        self.parts.append(text)
+
+    def data(self, name: str, value: object) -> None:
+        """Add a value that scripts read as JSON from the element of this class; no text in it can end the element."""
+        content = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        self.parts.append(f'<script type="application/json" class="{html.escape(name)}">{content}</script>')
 
     def heading(self, text: str) -> None:
         """Start a section."""
@@ -81,11 +106,21 @@ class HtmlReport:
 
     def save(self, path: Path) -> None:
         """Write the page."""
+        scripts = "".join(f"<script>{each}</script>" for each in self._scripts)
+        policy = f"{POLICY}; script-src {_hashes(self._scripts)}"
         page = (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
-            f"<style>{STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n"
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+            '<meta name="viewport" content="width=device-width">'
+            f"<style>{''.join(self._styles)}</style></head><body>{''.join(self.parts)}{scripts}</body></html>\n"
         )
         path.write_text(page, encoding="utf-8")
+
+
+def _hashes(scripts: Sequence[str]) -> str:
+    """Name the page's own scripts for its policy: no other runs."""
+    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
 
 
 def _figure_cell(figure: Figure, caption: str) -> str:

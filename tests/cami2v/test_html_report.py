@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
-from cami2v.evaluation.html_report import HtmlReport
+from cami2v.html_report import HtmlReport
 
 
 def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
@@ -23,6 +25,8 @@ def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     figure.add_subplot().plot([0, 1])
     page.figure(figure, "a curve")
     page.table(["x", "y"], [["one", "2"]])
+    page.data("numbers", {"text": "</script><script>alert(1)</script>", "value": 0.5})
+    page.script("document.title = 'ran'")
     page.save(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "<title>a &lt; b</title>" in text
@@ -32,3 +36,10 @@ def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     image = Image.open(io.BytesIO(base64.b64decode(encoded[1])))
     frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
     assert np.array_equal(np.stack(frames), video)
+    data = re.search(r'<script type="application/json" class="numbers">(.*?)</script>', text)
+    assert data is not None
+    assert json.loads(data[1]) == {"text": "</script><script>alert(1)</script>", "value": 0.5}
+    # The page's policy allows its own scripts only, by their hashes.
+    digest = base64.b64encode(hashlib.sha256(b"document.title = 'ran'").digest()).decode()
+    assert f"script-src 'sha256-{digest}'\"" in text
+    assert "default-src 'none'" in text
