@@ -6,6 +6,8 @@ import errno
 import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -59,6 +61,31 @@ def wait_for_lock(path: Path, *, shared: bool = False) -> FileLock:
 def try_lock(path: Path) -> FileLock | None:
     """Lock a file if nobody holds it, otherwise return None."""
     return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def passing_lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock whose file goes away afterwards; false where somebody else holds it and `wait` is false.
+
+    Its folder is made if need be, and may be removed whenever it is empty.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = wait_for_lock(path) if wait else try_lock(path)
+        except FileNotFoundError:
+            continue  # the folder was removed in between
+        if lock is None:
+            yield False
+            return
+        if lock.current:
+            break
+        lock.release()
+    with lock:
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _lock(path: Path, operation: int) -> FileLock | None:

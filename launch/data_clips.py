@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from data_pipeline.clips.clips import REPORT_NAME, ClipsSettings, cut_clips
+from data_pipeline.clips.clips import ClipsSettings, cut_clips
 from launch.compose import entry, settings
 
 
@@ -19,8 +19,8 @@ def run(config: DictConfig) -> None:
     report = cut_clips(videos, cameras, output, options, progress=True)
     for line in report.lines():
         print(line)
-    print(f"every clip: {output / REPORT_NAME}  (pack them: cami2v pack source={output})")
-    if not report.there:
+    print(f"every clip: {report.path}  (pack them: cami2v pack source={output})")
+    if report.results and not report.there:
         raise SystemExit(1)
 
 

@@ -19,6 +19,7 @@ from cami2v.video import Frame, Mp4Encoder, VideoInfo, probe, read_forward
 from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.camera_lists import ListedClip, SourceVideo, video_files
 from data_pipeline.clips.record import CutRecord, read_record, record_path, write_record, write_whole
+from data_pipeline.file_locks import passing_lock
 from data_pipeline.realestate10k.encode import FrameFormat
 from data_pipeline.realestate10k.inspect import match_timestamps
 from data_pipeline.realestate10k.parse import parse_pose_file
@@ -50,18 +51,35 @@ class Cutter:
     videos: Path
     output: Path
     frame_format: FrameFormat
+    wait: bool
+    """For a video that another run is cutting."""
 
-    def cut(self, source: SourceVideo) -> list[ClipResult]:
-        """Cut what is not there yet; one result per clip, in their order."""
+    def cut(self, source: SourceVideo) -> list[ClipResult] | None:
+        """Cut what is not there yet; one result per clip, in their order.
+
+        None where another run is at work on this video, and `wait` is false. Raises OSError where a disk refuses.
+        """
         video = self._video(source)
         results = {clip.clip_id: self._kept(clip, video) for clip in source.clips}
-        missing = [clip for clip in source.clips if results[clip.clip_id] is None]
-        if missing:
-            # A clip counts as there while its camera file is: a run that dies here leaves none with old frames.
-            for clip in missing:
-                self.pose_path(clip).unlink(missing_ok=True)
-            results |= {result.clip_id: result for result in self._cut(source, missing, video)}
+        if None in results.values():
+            with passing_lock(self.locks / f"{source.source_id}.lock", wait=self.wait) as mine:
+                if not mine:
+                    return None
+                results = self._cut_missing(source, video)
         return [result for clip in source.clips if (result := results[clip.clip_id]) is not None]
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks on videos that are being cut."""
+        return self.output / ".locks"
+
+    def _cut_missing(self, source: SourceVideo, video: Path | None) -> dict[str, ClipResult | None]:
+        results = {clip.clip_id: self._kept(clip, video) for clip in source.clips}  # another run may have cut them
+        missing = [clip for clip in source.clips if results[clip.clip_id] is None]
+        # A clip counts as there while its camera file is: a run that dies here leaves none with old frames.
+        for clip in missing:
+            self.pose_path(clip).unlink(missing_ok=True)
+        return results | {result.clip_id: result for result in self._cut(source, missing, video)}
 
     def video_path(self, clip: ListedClip) -> Path:
         """Return where the frames of a clip go."""

@@ -60,8 +60,12 @@ def read_record(video: Path) -> CutRecord | None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all."""
+    """Write a file that appears complete or not at all. Raises OSError, naming it, where the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

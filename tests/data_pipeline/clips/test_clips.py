@@ -28,7 +28,9 @@ from data_pipeline.realestate10k.inspect import inspect_clip
 from data_pipeline.realestate10k.layout import find_clips
 from tests.data_pipeline.clips.numbered_videos import constant, number_of, numbered, write_cameras, write_video
 
-SETTINGS = ClipsSettings(frame_format=FrameFormat(short_side=720, crf=10, gop=60, fast_decode=False), processes=1)
+SETTINGS = ClipsSettings(
+    frame_format=FrameFormat(short_side=720, crf=10, gop=60, fast_decode=False), processes=1, task=None, tasks=None
+)
 NTSC = Fraction(24000, 1001)
 FILM = Fraction(24)
 
