@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import TypeVar
@@ -36,15 +37,20 @@ class Runner:
         self._pool = pool
         self._window = 4 * processes
 
-    def __call__(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results in the order of the items; few are in flight, so that results do not pile up."""
+    def __call__(
+        self, job: Callable[[Item], Result], items: Iterable[Item], *, ahead: int | None = None
+    ) -> Iterator[Result]:
+        """Yield the results in the order of the items; few are in flight, so that results do not pile up.
+
+        `ahead` says how many items at most are begun before their results are asked for (1: each when it is).
+        """
         if self._pool is None:
             yield from map(job, items)
             return
         waiting = []
         for item in items:
             waiting.append(self._pool.submit(job, item))
-            if len(waiting) >= self._window:
+            if len(waiting) >= (ahead or self._window):
                 yield waiting.pop(0).result()
         for future in waiting:
             yield future.result()
@@ -52,7 +58,7 @@ class Runner:
 
 @contextmanager
 def workers(processes: int) -> Iterator[Runner]:
-    """Give a runner over this many processes; 1 stays in this process."""
+    """Give a runner over this many processes; 1 stays in this process. Raises ValueError where one of them dies."""
     if processes == 1:
         yield Runner(None, 1)
         return
@@ -60,6 +66,11 @@ def workers(processes: int) -> Iterator[Runner]:
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
         yield Runner(pool, processes)
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"one of {processes} worker processes died: killed, or out of memory? Give the command fewer processes, or "
+            "more memory; what it finished is kept where its page says so"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

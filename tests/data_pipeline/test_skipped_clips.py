@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +159,42 @@ def test_a_worker_that_dies_is_reported_with_its_clip(whole: Path, monkeypatch: 
     with pytest.raises(ValueError, match=message) as caught:
         take(loader(whole, num_workers=2), 30)
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_killed_from_outside_is_reported_with_its_clip(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does it where memory ends: at any moment, here while the worker holds still on a clip."""
+    main = os.getpid()
+
+    def slow(shard: Path, sample: Any) -> dict[str, bytes]:
+        if sample.key == "clip4" and os.getpid() != main:
+            time.sleep(60)
+        return read_sample(shard, sample)
+
+    def kill() -> None:
+        while not (reading := [w for w in multiprocessing.active_children() if "clip4" in clips.last_words(w)]):
+            time.sleep(0.05)
+        os.kill(reading[0].pid or 0, signal.SIGKILL)
+
+    monkeypatch.setattr("data_pipeline.shard_store.read_sample", slow)
+    source = loader(whole, num_workers=2)
+    clips: Any = None
+    made = source._batches
+
+    def remembered(stored: Any, numbers: Any) -> Any:
+        nonlocal clips
+        clips = stored
+        return made(stored, numbers)
+
+    monkeypatch.setattr(source, "_batches", remembered)
+    killer = threading.Thread(target=kill)
+
+    def read_all() -> None:
+        stream = source.stream(micro_batch_size=2, rank=0, world_size=1, seed=5, start=0)
+        next(stream)
+        killer.start()
+        list(islice(stream, 30))
+
+    message = r"signal SIGKILL, out of memory\?\) on .*train-00000\d.tar sample clip4 \(worker [01], sample number"
+    with pytest.raises(ValueError, match=message):
+        read_all()
+    killer.join()
