@@ -103,10 +103,16 @@ class StoredClips(Dataset[Loaded | Failure], ABC):
     def decode(self, raw: RawClip, selection: FrameSelection, *, caption: str, seed: int, where: str) -> Clip:
         """Return the selected frames of a stored clip in the loader's resolution."""
         with unusable(Unusable.NOT_DECODABLE, where):
-            clip = stages.decode(
-                raw, selection, caption=caption, seed=seed, scale_policy=self.settings.scale_policy, where=where
+            return stages.decode(
+                raw,
+                selection,
+                caption=caption,
+                seed=seed,
+                resolution=self.settings.resolution,
+                principal_point=self.settings.principal_point,
+                scale_policy=self.settings.scale_policy,
+                where=where,
             )
-        return stages.resize_and_crop(clip, self.settings.resolution, self.settings.principal_point)
 
     def index(self, shard: int) -> tuple[IndexedSample, ...]:
         """Return a shard's index, which is kept."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from data_pipeline.manifest import FILE_NAME, Manifest, Split, read_manifest, wr
 from data_pipeline.pack_shards import ClipJob, Encoder, PlannedShard, damaged, pack_shards
 from data_pipeline.parallel import Runner, default_processes, workers
 from data_pipeline.partial_set import PartialSet, partial_set
-from data_pipeline.realestate10k.encode import FrameFormat
+from data_pipeline.realestate10k.encode import PackedFormat
 from data_pipeline.splits import assign_splits, plan_shards, read_split_lists
 
 REPORT_NAME = "pack_report.json"
@@ -32,7 +32,7 @@ class PackSettings:
     """How a raw folder is packed."""
 
     reading: ReadSettings
-    frame_format: FrameFormat
+    frame_format: PackedFormat
     splits: dict[str, float]
     """Fractions by split; used where pose_files/ has no <split>/ folders."""
     split_lists: dict[str, str | None]
@@ -60,11 +60,7 @@ class PackSettings:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"pack.{key}={value}: must be at least 1")
-        frames = self.frame_format
-        if frames.short_side < 16 or frames.gop < 1 or not 0 <= frames.crf <= 51:
-            raise ValueError(
-                f"pack.frame_format={asdict(frames)}: expected short_side >= 16, gop >= 1 and crf from 0 to 51"
-            )
+        self.frame_format.validate("pack.frame_format")
         if not 0 <= self.max_drop_rate <= 1:
             raise ValueError(f"pack.max_drop_rate={self.max_drop_rate}: must be between 0 and 1")
 
@@ -242,10 +238,9 @@ def _manifest(
     settings: PackSettings,
     generator: Mapping[str, Any],
 ) -> Manifest:
-    frames = {"container": "mp4", "codec": "h264", "pixels": "yuv420p", **asdict(settings.frame_format)}
     return Manifest(
         scale_policy="metric" if all(job.planned.metric for job in jobs.values()) else "relative",
-        frame_format=frames,
+        frame_format=settings.frame_format.description(),
         generator={
             "tool": tool_version(),
             "layout": dataset.layout.value,
@@ -283,7 +278,7 @@ def _check_drop_rate(report: DropReport, settings: PackSettings) -> None:
 def _input_digest(jobs: Mapping[str, ClipJob], shards: Sequence[PlannedShard], settings: PackSettings) -> str:
     content = {
         "tool": tool_version(),
-        "frame_format": asdict(settings.frame_format),
+        "frame_format": settings.frame_format.description(),
         "plan": [[shard.name, shard.clip_ids] for shard in shards],
         "clips": [[clip_id, job.planned.sha256] for clip_id, job in jobs.items()],
     }

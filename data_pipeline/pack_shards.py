@@ -14,7 +14,7 @@ from data_pipeline.inspection import Group, Inspection, PlannedClip, clip_sha256
 from data_pipeline.layouts.clip import PosedClip
 from data_pipeline.parallel import Runner, progress_bar
 from data_pipeline.partial_set import FinishedShard, PartialSet
-from data_pipeline.realestate10k.encode import FrameFormat, encode_clip
+from data_pipeline.realestate10k.encode import PackedFormat, encode_clip
 from data_pipeline.shard_writer import Sample
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Encoder:
     """Encodes clips as they were inspected; small, because it travels with every job."""
 
     inspection: Inspection
-    frame_format: FrameFormat
+    frame_format: PackedFormat
 
     def __call__(self, job: ClipJob) -> dict[str, bytes] | BadClip:
         """Return a sample's members; raises ValueError where the clip is not what was planned any more."""

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float32
+from torch import Tensor
 
 from cami2v.batch import Cameras, Clip, ClipBatch, RawClip
 from cami2v.geometry.cameras import intrinsics_in_pixels
 from cami2v.geometry.framing import Framing, PrincipalPoint, frame_images, frame_intrinsics, framing_for
 from cami2v.geometry.pose_scale import ScalePolicy, translation_scale
-from cami2v.video import read_frames
+from cami2v.video import Frames, read_frames
 from data_pipeline.npz import read_npz
 from data_pipeline.sampling import FrameSelection
 
@@ -74,24 +76,50 @@ def parse_sample(members: Mapping[str, bytes], *, scale_policy: ScalePolicy, whe
 
 
 def decode(
-    raw: RawClip, selection: FrameSelection, *, caption: str, seed: int, scale_policy: ScalePolicy, where: str
+    raw: RawClip,
+    selection: FrameSelection,
+    *,
+    caption: str,
+    seed: int,
+    resolution: tuple[int, int],
+    principal_point: PrincipalPoint,
+    scale_policy: ScalePolicy,
+    where: str,
 ) -> Clip:
-    """Decode the selected frames, and only those, into [-1, 1]; cameras refer to the stored pixels."""
-    pixels = torch.from_numpy(read_frames(raw.video, selection.indices.tolist()))
+    """Decode the selected frames, and only those, with square pixels and in the loader's resolution."""
+    pixels = read_frames(raw.video, selection.indices.tolist())
     if pixels.shape[1:3] != (raw.height, raw.width):
-        raise ValueError(f"{where}: frames are {tuple(pixels.shape[1:3])}, its json says {(raw.height, raw.width)}")
+        raise ValueError(f"{where}: frames are {pixels.shape[1:3]}, its json says {(raw.height, raw.width)}")
+    framing = framing_for(raw.height, raw.width, resolution, raw.pixel_aspect)
+    cameras = select_cameras(raw, selection, scale_policy=scale_policy, where=where)
     return Clip(
         clip_id=raw.clip_id,
         caption=caption,
         seed=seed,
-        # Contiguous and in place: resizing and all, half the time of the plain expression.
-        video=rearrange(pixels, "frames h w rgb -> frames rgb h w").contiguous().float().div_(127.5).sub_(1),
-        pixel_aspect=raw.pixel_aspect,
-        cameras=select_cameras(raw, selection, scale_policy=scale_policy, where=where),
+        video=frame_pixels(pixels, framing),
+        pixel_aspect=1.0,
+        cameras=frame_cameras(cameras, framing, principal_point),
         frame_indices=torch.from_numpy(selection.indices),
         frame_stride=selection.stride,
         frames_per_second=raw.frames_per_second / selection.stride,
     )
+
+
+def frame_pixels(pixels: Frames, framing: Framing) -> Float32[Tensor, "frames 3 new_height new_width"]:
+    """Bring frames into [-1, 1] and into the loader's resolution, in one resampling at most."""
+    if pixels.shape[1:3] != framing.resized:
+        return frame_images(_floats(pixels), framing)
+    rows = slice(framing.top, framing.top + framing.height)
+    return _floats(pixels[:, rows, framing.left : framing.left + framing.width])
+
+
+def _floats(pixels: Frames) -> Float32[Tensor, "frames 3 height width"]:
+    """Return values in [-1, 1], one plane of all frames after another: the order in which batches have them."""
+    planes = torch.empty((3, *pixels.shape[:3]))
+    for number, frame in enumerate(pixels):  # one by one they stay in the processor's cache
+        planes[:, number].copy_(rearrange(torch.from_numpy(frame), "h w rgb -> rgb h w"))
+        planes[:, number].div_(127.5).sub_(1)
+    return rearrange(planes, "rgb frames h w -> frames rgb h w")
 
 
 def select_cameras(raw: RawClip, selection: FrameSelection, *, scale_policy: ScalePolicy, where: str) -> Cameras:
@@ -108,22 +136,6 @@ def select_cameras(raw: RawClip, selection: FrameSelection, *, scale_policy: Sca
         translation_scale=translation_scale(scale_policy, world_to_camera, metric, where=where),
         height=raw.height,
         width=raw.width,
-    )
-
-
-def resize_and_crop(clip: Clip, resolution: tuple[int, int], principal_point: PrincipalPoint = "cropped") -> Clip:
-    """Make pixels square and fit the resolution in one resampling; the intrinsics move along."""
-    framing = framing_for(clip.cameras.height, clip.cameras.width, resolution, clip.pixel_aspect)
-    return Clip(
-        clip_id=clip.clip_id,
-        caption=clip.caption,
-        seed=clip.seed,
-        video=frame_images(clip.video, framing),
-        pixel_aspect=1.0,
-        cameras=frame_cameras(clip.cameras, framing, principal_point),
-        frame_indices=clip.frame_indices,
-        frame_stride=clip.frame_stride,
-        frames_per_second=clip.frames_per_second,
     )
 
 
@@ -145,7 +157,7 @@ def collate(clips: Sequence[Clip]) -> ClipBatch:
         clip_ids=tuple(clip.clip_id for clip in clips),
         captions=tuple(clip.caption for clip in clips),
         seeds=torch.tensor([clip.seed for clip in clips], dtype=torch.int64),
-        video=rearrange([clip.video for clip in clips], "batch frames rgb h w -> batch rgb frames h w").contiguous(),
+        video=torch.stack([rearrange(clip.video, "frames rgb h w -> rgb frames h w") for clip in clips]),
         cameras=stack_cameras([clip.cameras for clip in clips]),
         frame_indices=torch.stack([clip.frame_indices for clip in clips]),
         frame_stride=torch.tensor([clip.frame_stride for clip in clips], dtype=torch.int64),

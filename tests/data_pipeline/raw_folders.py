@@ -17,7 +17,7 @@ import numpy as np
 from cami2v.video import write_mp4
 from data_pipeline.layouts.clip import ReadSettings
 from data_pipeline.pack import PackResult, PackSettings, pack
-from data_pipeline.realestate10k.encode import FrameFormat
+from data_pipeline.realestate10k.encode import PackedFormat
 
 HEIGHT, WIDTH = 36, 64
 
@@ -25,7 +25,9 @@ READING = ReadSettings(layout="auto", frames_per_second=None, camera_axes=None, 
 
 SETTINGS = PackSettings(
     reading=READING,
-    frame_format=FrameFormat(short_side=360, crf=10, gop=4, fast_decode=True),
+    frame_format=PackedFormat(
+        short_side=360, codec="h264", crf=10, gop=4, b_frames=0, fast_decode=True, jpeg_quality=90
+    ),
     splits={"train": 0.75, "test": 0.25},
     split_lists={},
     on_unlisted_clip="stop",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def real_clips() -> Path:
 @pytest.fixture(scope="module")
 def packed(real_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("real") / "set"
-    frame_format = SETTINGS.frame_format.__class__(short_side=360, crf=14, gop=8, fast_decode=True)
+    frame_format = replace(SETTINGS.frame_format, short_side=256, crf=12, gop=25, b_frames=7)
     pack_quietly(real_clips, output, frame_format=frame_format, splits={"train": 0.9, "test": 0.1}, min_shards=16)
     return output
 

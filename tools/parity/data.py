@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 
-from cami2v.batch import Cameras, Clip
-from cami2v.geometry.cameras import intrinsic_matrix, intrinsics_in_pixels
-from cami2v.geometry.framing import framing_for
+from cami2v.geometry.cameras import intrinsic_matrix
+from cami2v.geometry.framing import frame_intrinsics, framing_for
 from data_pipeline.sampling import FrameSelection, select_frames
-from data_pipeline.stages import resize_and_crop
+from data_pipeline.stages import frame_pixels
 from tools.parity.cases import Case, generator
 from tools.parity.checks import Checks
 
@@ -79,8 +79,9 @@ def resize(case: Case) -> Checks:
     checks.equal("crop_top", framing.top, case.parameters["crop_top"])
     checks.equal("crop_left", framing.left, case.parameters["crop_left"])
 
-    clip = resize_and_crop(_clip(pixels, normalized), target, principal_point="published")
-    video = clip.video.transpose(0, 1)
+    video = rearrange(
+        frame_pixels(rearrange(pixels, "rgb frames h w -> frames h w rgb"), framing), "frames rgb h w -> rgb frames h w"
+    )
     checks.equal("size", tuple(video.shape), (channels, frames, *target))
     rows, columns = case["sample_y"], case["sample_x"]
     checks.close("sample", video[:, :, rows][..., columns], case["sample"], maximum=tolerance)
@@ -89,30 +90,9 @@ def resize(case: Case) -> Checks:
     for name, ours in (("mean", video.double().mean()), ("std", video.double().std(correction=0))):
         checks.at_most(name, abs(float(ours) - case.parameters[name]), tolerance)
 
-    matrix = intrinsic_matrix(clip.cameras.intrinsics_pixels).float()
+    matrix = intrinsic_matrix(frame_intrinsics(normalized, framing, principal_point="published")).float()
     checks.elementwise("K", matrix, case["K"], relative=1e-6, absolute=1e-3)
     if "K_mix" in case.arrays:
         # MixDataset: one matrix for the clip, the first frame's.
         checks.elementwise("K_mix", matrix[:1], case["K_mix"], relative=1e-6, absolute=1e-3)
     return checks
-
-
-def _clip(pixels: np.ndarray, intrinsics_normalized: torch.Tensor) -> Clip:
-    frames, (height, width) = pixels.shape[1], pixels.shape[2:]
-    return Clip(
-        clip_id="case",
-        caption="",
-        seed=0,
-        video=torch.from_numpy(pixels).transpose(0, 1).float() / 127.5 - 1,
-        pixel_aspect=1.0,
-        cameras=Cameras(
-            world_to_camera=torch.eye(4, dtype=torch.float64)[:3].repeat(frames, 1, 1),
-            intrinsics_pixels=intrinsics_in_pixels(intrinsics_normalized, height, width),
-            translation_scale=torch.ones(frames, dtype=torch.float64),
-            height=height,
-            width=width,
-        ),
-        frame_indices=torch.arange(frames),
-        frame_stride=1,
-        frames_per_second=1.0,
-    )
