@@ -191,8 +191,12 @@ def _load(config: DictConfig) -> Run:
 
 
 def held_out_data(run_config: DictConfig) -> dict[str, Any]:
-    """Return a run's data settings; its stride is that of its validation clips, where they have their own."""
+    """Return a run's data settings; its stride is that of its validation clips, where they have their own.
+
+    A cache holds training clips; what is judged comes from the videos.
+    """
     data = plain(run_config.data, "data")
+    data.pop("cache", None)
     stride = data.pop("evaluation_frame_stride", None)
     return data if stride is None else {**data, "frame_stride": stride}
 
