@@ -8,6 +8,7 @@ SUBVERBS: dict[str, str] = {
     "download": "camera files -> the source videos they name",
     "clips": "source videos -> the clips that cameras belong to, one frame per camera",
     "caption": "clips -> a caption for each, published or from a vision-language model",
+    "encode": "a shard set -> latents and text embeddings that training reads instead of videos",
     "validate": "look for what is wrong with a shard set or a raw folder",
     "stats": "motion, lengths, captions and scales as a table and histograms",
 }
