@@ -20,6 +20,7 @@ from cami2v.checkpoints.load import weight_names
 from cami2v.checkpoints.report import LoadReport
 from cami2v.checkpoints.resume import check_resumable, read_record
 from cami2v.checkpoints.save import Provenance
+from cami2v.condition_frame import ConditionFrame
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
 from cami2v.training import environment
@@ -41,6 +42,7 @@ from cami2v.training.trainer import Trainer, TrainerSettings
 from data_pipeline.loader import ClipLoader
 from launch.build import attention_choice, build_model
 from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
+from launch.encoders import check_cache
 from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
 from launch.signature import TARGET, locate
 from launch.starting_point import StartingPoint, starting_point
@@ -101,7 +103,7 @@ def prepare(config: DictConfig) -> Plan:
     check_parts(config)
     check_training(attention_choice(config))
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
-    loader = instantiate_part(config.data, "data")
+    loader = _loader(config)
     loader.validate(processes)
     _check_scale(config, loader)
     if resume_from is not None:
@@ -130,6 +132,8 @@ def train(config: DictConfig, plan: Plan) -> None:
     trainable = model.select_trainable(plan.trainer.trainable)
     config.init_from = plan.start.recorded()
     report = _load_start(plan, model)
+    if plan.loader.cache is not None:
+        check_cache(config, model, plan.loader.cache, trainable)
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
@@ -144,6 +148,15 @@ def train(config: DictConfig, plan: Plan) -> None:
     state = trainer.fit()
     logger.info("finished at step %d: %s", state.step, plan.folder.path)
     trainer.engine.close()
+
+
+def _loader(config: DictConfig) -> ClipLoader:
+    """Return the loader of training; one that reads a cache must know which frame the model is shown."""
+    shown = ConditionFrame(random=config.diffusion.random_condition_frame)
+    loader: ClipLoader = instantiate_part(
+        config.data, "data", **({"condition_frame": shown} if config.data.get("cache") else {})
+    )
+    return loader
 
 
 def _check_scale(config: DictConfig, loader: ClipLoader) -> None:
@@ -209,6 +222,8 @@ def _validation_loader(config: DictConfig, trainer: TrainerSettings) -> ClipLoad
     node = config.data.copy()
     node.split = trainer.validation_split
     node.num_workers = 0
+    if node.get("cache") is not None:
+        node.cache = None  # videos are sampled and shown, so they are needed
     try:
         loader: ClipLoader = instantiate_part(node, "data")
     except ValueError as error:
