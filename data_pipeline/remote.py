@@ -127,7 +127,7 @@ class RemoteFolder:
         except ImportError as error:
             extra = f"pip install 'cami2v[{scheme}]'" if scheme == "s3" else str(error)
             raise ValueError(
-                f"data.shards={self.url}: {scheme}:// addresses need a package that is missing here; {extra}"
+                f"{self.url}: {scheme}:// addresses need a package that is missing here; {extra}"
             ) from error
 
     def _retry(self, name: str, fetch: Callable[[], Result], attempts: int) -> Result:

@@ -98,7 +98,9 @@ class LocalShards(ShardStore):
 class CachedShards(ShardStore):
     """A remote folder; shards come when asked for, and above `limit_bytes` those go that were not used for longest."""
 
-    def __init__(self, url: str, *, cache: Path, limit_bytes: int | None, timeout_seconds: float) -> None:
+    def __init__(
+        self, url: str, *, cache: Path, limit_bytes: int | None, timeout_seconds: float, key: str = "data.shards"
+    ) -> None:
         self.name = url.rstrip("/")
         self.remote = RemoteFolder(url, timeout_seconds=timeout_seconds)
         self.cache = cache
@@ -107,7 +109,7 @@ class CachedShards(ShardStore):
             manifest = self.remote.read(FILE_NAME)
         except MissingFileError as error:
             raise ValueError(
-                f"data.shards={url}: there is no {FILE_NAME}; give the address of the folder `cami2v pack` wrote"
+                f"{key}={url}: there is no {FILE_NAME}; give the address of the folder `cami2v pack` wrote"
             ) from error
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.name.partition("://")[2]).strip("-.")[-60:]
         digest = hashlib.sha256(self.name.encode() + b"\n" + manifest).hexdigest()[:16]
@@ -267,6 +269,7 @@ def open_store(
         cache=Path(cache_folder).expanduser(),
         limit_bytes=None if cache_gigabytes is None else int(cache_gigabytes * 1e9),
         timeout_seconds=timeout_seconds,
+        key=key,
     )
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from data_pipeline.layouts.clip import ReadSettings
 from data_pipeline.statistics.run import summarise
+from data_pipeline.validate.visit import RemoteReading
 from launch.compose import entry, settings
 
 
@@ -29,10 +30,11 @@ def run(config: DictConfig) -> None:
     """Print the table; write stats.json and stats.png."""
     options = settings(config.stats, StatsSettings, "stats")
     reading = settings(config.reading, ReadSettings, "reading")
-    source = Path(str(config.source)).expanduser()
-    name = source.resolve().name
+    remote = settings(config.remote, RemoteReading, "remote")
+    source = remote.open(str(config.source))
+    name = Path(source.name).expanduser().resolve().name
     output = Path(str(config.output)).expanduser() if config.output else Path("data", "stats", name)
-    summary = summarise(source, reading, options.processes, progress=True)
+    summary = summarise(source, reading, options.processes, keep_shards=remote.keep_shards, progress=True)
     summary.write(output)
     print("\n".join(summary.lines()))
     print(f"histograms: {output / 'stats.png'}, numbers: {output / 'stats.json'}")

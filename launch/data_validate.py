@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from data_pipeline.layouts.clip import ReadSettings
 from data_pipeline.validate.clip import ClipOptions
 from data_pipeline.validate.run import validate
+from data_pipeline.validate.visit import RemoteReading
 from launch.compose import entry, settings
 
 
@@ -27,7 +28,9 @@ def run(config: DictConfig) -> None:
     places = Places(source=str(config.source), report=config.report, strict=bool(config.strict))
     options = settings(config.validate, ClipOptions, "validate")
     reading = settings(config.reading, ReadSettings, "reading")
-    report = validate(Path(places.source).expanduser(), options, reading, progress=True)
+    remote = settings(config.remote, RemoteReading, "remote")
+    source = remote.open(places.source)
+    report = validate(source, options, reading, keep_shards=remote.keep_shards, progress=True)
     print("\n".join(report.lines()))
     if places.report:
         report.write(Path(places.report).expanduser())

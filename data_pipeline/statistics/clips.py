@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.bad_clips import BadClip
-from data_pipeline.index import read_sample
 from data_pipeline.layouts.clip import PosedClip
 from data_pipeline.realestate10k.parse import parse_metric_scale
 from data_pipeline.validate.cameras import check_poses, motion
@@ -63,7 +62,7 @@ def measure_raw_clip(clip: PosedClip) -> ClipFigures | None:
 def measure_shard_clip(job: ShardClipJob) -> ClipFigures | None:
     """Measure a sample of a shard; None where it cannot be read."""
     try:
-        members = read_sample(job.shard.path, job.sample)
+        members = job.shard.store.read(job.shard.entry, job.sample)
         about = json.loads(members["json"])
         return _measure(job.shard.split, about["source_id"], about["captions"], parse_cameras(members["cameras.npz"]))
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):

@@ -15,8 +15,9 @@ import numpy as np
 
 from cami2v.file_hash import file_sha256
 from cami2v.video import Frame, VideoInfo, probe, read_chunks
-from data_pipeline.index import IndexedSample, build_index, read_index, read_sample
+from data_pipeline.index import IndexedSample, build_index, read_index
 from data_pipeline.manifest import FILE_NAME, FORMAT, VERSION, ShardEntry
+from data_pipeline.shard_store import LocalShards, ShardStore
 from data_pipeline.validate.clip import (
     ClipOptions,
     ClipResult,
@@ -36,9 +37,14 @@ BY_TIME = "videos"
 class ListedShard:
     """A shard as the manifest lists it."""
 
-    path: Path
+    store: ShardStore
     split: str
     entry: ShardEntry
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine, if it is."""
+        return self.store.folder / self.entry.name
 
     @property
     def place(self) -> Place:
@@ -50,6 +56,7 @@ class ListedShard:
 class ListedSet:
     """What a manifest lists, splits that share sources included."""
 
+    store: ShardStore
     shards: tuple[ListedShard, ...]
     sources: dict[str, tuple[str, ...]]
     by_time: bool
@@ -65,15 +72,16 @@ class ShardClipJob:
     compare: bool
 
 
-def list_set(folder: Path) -> ListedSet | Observation:
+def list_set(source: Path | ShardStore) -> ListedSet | Observation:
     """Read the manifest without judging it; an observation where that is impossible."""
+    store = LocalShards(source, str(source)) if isinstance(source, Path) else source
     try:
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        content = json.loads((store.folder / FILE_NAME).read_text(encoding="utf-8"))
         if content["format"] != FORMAT or content["version"] != VERSION:
             found = f"format {content['format']}, version {content['version']}"
             return Observation(Check.MANIFEST_UNREADABLE, found)
         shards = [
-            ListedShard(path=folder / entry["name"], split=name, entry=ShardEntry(**entry))
+            ListedShard(store=store, split=name, entry=ShardEntry(**entry))
             for name, split in content["splits"].items()
             for entry in split["shards"]
         ]
@@ -81,7 +89,7 @@ def list_set(folder: Path) -> ListedSet | Observation:
         by_time = content["generator"].get("layout") == BY_TIME
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         return Observation(Check.MANIFEST_UNREADABLE, f"{type(error).__name__}: {error}")
-    return ListedSet(shards=tuple(shards), sources=sources, by_time=by_time)
+    return ListedSet(store=store, shards=tuple(shards), sources=sources, by_time=by_time)
 
 
 def check_shard(shard: ListedShard) -> list[Observation]:
@@ -117,11 +125,17 @@ def list_samples(shard: ListedShard) -> tuple[tuple[IndexedSample, ...], list[Ob
     return samples, seen
 
 
+def samples_of(listed: ListedSet, shard: ListedShard) -> Iterator[ShardClipJob]:
+    """Yield the samples of one shard."""
+    for sample in list_samples(shard)[0]:
+        yield ShardClipJob(shard=shard, sample=sample, by_time=listed.by_time, compare=False)
+
+
 def judge_shard_clip(job: ShardClipJob, *, options: ClipOptions) -> ClipResult:
     """Read one sample and judge it."""
     place = Place(shard=job.shard.entry.name, clip=job.sample.key, split=job.shard.split)
     try:
-        members = read_sample(job.shard.path, job.sample)
+        members = job.shard.store.read(job.shard.entry, job.sample)
     except (ValueError, OSError) as error:
         return unreadable(place, Observation(Check.MEMBER_CORRUPT, str(error)))
     try:

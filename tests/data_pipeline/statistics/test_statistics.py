@@ -27,7 +27,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def look(source: Path, processes: int = 1) -> Summary:
-    return summarise(source, READING, processes, progress=False)
+    return summarise(source, READING, processes, keep_shards=False, progress=False)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "packed"])

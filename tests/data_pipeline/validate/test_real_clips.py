@@ -31,7 +31,7 @@ def real_clips() -> Path:
 
 def look(source: Path) -> Report:
     options = ClipOptions(min_frames=16, decode=True, epipolar_every=1, processes=1)
-    return validate(source, options, READING, progress=False)
+    return validate(source, options, READING, keep_shards=False, progress=False)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "packed"])

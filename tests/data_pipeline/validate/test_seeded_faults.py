@@ -29,7 +29,7 @@ OPTIONS = {"min_frames": FRAMES, "decode": False, "epipolar_every": 0, "processe
 
 
 def look(source: Path, **changes: Any) -> Report:
-    return validate(source, ClipOptions(**{**OPTIONS, **changes}), READING, progress=False)
+    return validate(source, ClipOptions(**{**OPTIONS, **changes}), READING, keep_shards=False, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clean(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("packed") / "set"
-    pack_quietly(raw, output, min_shards=1)
+    pack_quietly(raw, output, min_shards=1, scale_policy="metric")
     return output
 
 
@@ -133,6 +133,10 @@ def negative_scale(about: seeded.About, arrays: seeded.Arrays) -> None:
     arrays["metric_scale"][7] = -1
 
 
+def no_scale(about: seeded.About, arrays: seeded.Arrays) -> None:
+    del arrays["metric_scale"]
+
+
 def still(about: seeded.About, arrays: seeded.Arrays) -> None:
     arrays["world_to_camera"][:] = arrays["world_to_camera"][0]
 
@@ -160,6 +164,7 @@ def no_caption(about: seeded.About, arrays: seeded.Arrays) -> None:
         (time_backwards, Check.TIMESTAMPS_NOT_INCREASING, 4),
         (far_frame, Check.TIMESTAMPS_FAR, 6),
         (negative_scale, Check.METRIC_SCALE_MALFORMED, 7),
+        (no_scale, Check.METRIC_SCALE_MISSING, None),
         (still, Check.STILL_CAMERA, None),
         (jump, Check.JUMPING_CAMERA, 6),
         (no_caption, Check.CAPTION_MISSING, None),
