@@ -23,7 +23,7 @@ from data_pipeline.order import Order, micro_batches
 from data_pipeline.shard_store import CachedShards, ShardStore, open_store
 from data_pipeline.stages import collate
 from data_pipeline.unusable import UnusableClip
-from data_pipeline.workers import obituary, report_deaths_at_the_next_batch
+from data_pipeline.workers import obituary, outlive_signals, report_deaths_at_the_next_batch
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +211,7 @@ class ClipLoader:
             batch_sampler=numbers,
             num_workers=self.num_workers,
             collate_fn=_collate,
+            worker_init_fn=outlive_signals,
             # DataLoader draws a seed for its workers; from its own generator, so that the global one stays untouched.
             generator=torch.Generator().manual_seed(0),
         )

@@ -69,6 +69,24 @@ def report_deaths_at_the_next_batch() -> None:
         signal.signal(signal.SIGCHLD, _Quiet(inner))
 
 
+def outlive_signals(worker: int) -> None:
+    """Let a worker go on at a signal that its whole job got: its main process still needs batches until it has saved.
+
+    Schedulers and terminals signal every process of a job. Only a SIGTERM from the main process itself ends a worker.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    # Blocked in all threads, and read by one: only so is the sender known.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_main_process, daemon=True).start()
+
+
+def _end_with_main_process() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        continue
+    os._exit(0)
+
+
 class _Quiet:
     def __init__(self, inner: Callable[[int, FrameType | None], object]) -> None:
         self.inner = inner

@@ -1,16 +1,15 @@
-"""One process or several: starts this program again through torchrun, and ties the copies to their parent."""
+"""One process or several: starts this program again as ranks, and ties the copies to their parent."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import sys
 from dataclasses import dataclass
-from typing import NoReturn
 
 from launch.compose import job_arguments
+from launch.local_processes import PARENT, LocalProcesses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +42,20 @@ def process_count(settings: ClusterSettings) -> int:
     return world
 
 
-def start_processes(module: str, count: int) -> NoReturn:
-    """Run `python -m <module>` with this job's overrides in `count` processes on this machine; exit as they did."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args, run
+def start_processes(module: str, count: int) -> None:
+    """Run `python -m <module>` with this job's overrides in `count` processes on this machine; exit as they did.
 
-    # The failing process has said why; a table and a traceback of the launcher would bury it.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    try:
-        run(parse_args(["--standalone", f"--nproc-per-node={count}", "-m", module, *job_arguments()]))
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
-            name = signal.Signals(-failure.exitcode).name
-            print(f"error: process {rank} was killed ({name}); the others were stopped", file=sys.stderr)
-        raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1) from None
-    raise SystemExit(0)
+    Returns where all of them finished.
+    """
+    code = LocalProcesses([sys.executable, "-m", module, *job_arguments()], count).wait()
+    if code:
+        raise SystemExit(code)
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when torchrun dies: after `kill -9` of the parent nothing trains on."""
-    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+    """Ask Linux to kill this process when its launcher dies: after `kill -9` of the parent nothing trains on."""
+    if sys.platform == "linux" and (PARENT in os.environ or "TORCHELASTIC_RUN_ID" in os.environ):
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
+            raise SystemExit("the program that started this process has died")  # before it was asked

@@ -37,6 +37,7 @@ from cami2v.training.callbacks.skipped import SkippedClips
 from cami2v.training.callbacks.validate import Validate
 from cami2v.training.engine import EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
+from cami2v.training.preemption import StopRequest, StopRequests
 from cami2v.training.run_folder import WEIGHTS, RunFolder, replace_text, resolve_resume
 from cami2v.training.trainer import Trainer, TrainerSettings
 from data_pipeline.loader import ClipLoader
@@ -73,7 +74,8 @@ def run(config: DictConfig) -> None:
         plan = prepare(config)
         if plan.processes > 1 and not launched():
             start_processes("launch.train", plan.processes)
-        train(config, plan)
+        else:
+            train(config, plan)
     except (ValueError, TrainingStoppedError) as error:
         if environment.rank() > 0:
             # Process 0 finds the same and says it; the launcher then ends this one before it repeats the line.
@@ -128,6 +130,17 @@ def train(config: DictConfig, plan: Plan) -> None:
     """Build model, callbacks and trainer, and train, in one of `plan.processes` processes."""
     die_with_parent()
     _quiet_logs()
+    if environment.rank() == 0:
+        for answered in (plan.folder.preempt, plan.folder.preempted):
+            answered.unlink(missing_ok=True)
+    requests = StopRequests(plan.folder.preempt if environment.rank() == 0 else None)
+    with requests.listening():
+        stop = _train(config, plan, requests)
+    if stop:
+        raise SystemExit(stop.exit_code)
+
+
+def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopRequest:
     model = build_model(config)
     trainable = model.select_trainable(plan.trainer.trainable)
     config.init_from = plan.start.recorded()
@@ -137,7 +150,7 @@ def train(config: DictConfig, plan: Plan) -> None:
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
-        callbacks=_callbacks(config, plan, model),
+        callbacks=_callbacks(config, plan, model), stop_requests=requests,
     )  # fmt: skip
     if trainer.engine.is_main:
         _announce(config, plan, trainer.engine.trained_parameters)
@@ -146,8 +159,14 @@ def train(config: DictConfig, plan: Plan) -> None:
         if report is not None:
             replace_text(plan.folder.loaded_weights, report.text())
     state = trainer.fit()
-    logger.info("finished at step %d: %s", state.step, plan.folder.path)
+    if trainer.stop is StopRequest.PREEMPT and trainer.engine.is_main:
+        plan.folder.preempt.unlink(missing_ok=True)
+        plan.folder.preempted.touch()
+    reason = {"NONE": "finished", "PREEMPT": "asked to leave, saved", "INTERRUPT": "interrupted, saved"}
+    how = "" if not trainer.stop else "; resume=auto continues"
+    logger.info("%s at step %d: %s%s", reason[trainer.stop.name], state.step, plan.folder.path, how)
     trainer.engine.close()
+    return trainer.stop
 
 
 def _loader(config: DictConfig) -> ClipLoader:

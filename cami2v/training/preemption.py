@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
+
+from cami2v.training import environment
 
 REQUEUE_EXIT_CODE = 85
 """Of a run that was asked to leave the machine, saved, and wants to be started again with resume=auto."""
@@ -69,5 +70,6 @@ class StopRequests:
         # The kernel's own action from now on: it works while Python waits for other processes, too.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         self._received = max(self._received, StopRequest.INTERRUPT)
-        # Not through logging or sys.stderr, whose locks the interrupted code may hold.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"saving at the next step; Ctrl-C again: at once\n")
+        if environment.rank() == 0:
+            # Not through sys.stderr: the interrupted code may be in the middle of writing there.
+            os.write(2, b"interrupted: saving at the next step, then stopping; once more stops at once, unsaved\n")

@@ -1,7 +1,7 @@
 """The folder of one run: where things lie, what may be resumed, one consistent history of metrics.
 
 <run>/config.yaml  metrics.jsonl  checkpoints/{step-00000010/{engine/,trainable.safetensors,trainer.json},latest}
-<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/
+<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/  PREEMPT  PREEMPTED
 """
 
 from __future__ import annotations
@@ -57,6 +57,16 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Checkpoint folders and the file `latest`."""
         return self.path / "checkpoints"
+
+    @property
+    def preempt(self) -> Path:
+        """Whoever creates this file asks the run to save at the next step and leave the machine."""
+        return self.path / "PREEMPT"
+
+    @property
+    def preempted(self) -> Path:
+        """Is there while the run waits to be started again: for launchers that lose the exit code, such as torchrun."""
+        return self.path / "PREEMPTED"
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint of a step."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cami2v.training.preemption import StopRequest
+
 
 @dataclass(slots=True, kw_only=True)
 class TrainState:
@@ -38,5 +40,7 @@ class StepReport:
     """Time the step waited for batches, mean over processes."""
     peak_memory_bytes: int
     """Largest of all processes: device memory where there is a GPU, else resident memory."""
+    stop: StopRequest
+    """What any process was asked by now; all processes see the same. NONE at the last step, which ends it anyway."""
     suspects: tuple[str, ...]
     """Clips of this process whose loss was not finite."""

@@ -20,6 +20,7 @@ from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback, RunContext
 from cami2v.training.engine import Engine, EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
+from cami2v.training.preemption import StopRequest, StopRequests
 from cami2v.training.run_folder import RunFolder
 from cami2v.training.state import StepReport, TrainState
 
@@ -95,12 +96,16 @@ class Trainer:
         provenance: Provenance,
         callbacks: Sequence[Callback],
         resume_from: Path | None = None,
+        stop_requests: StopRequests | None = None,
     ) -> None:
         self.loader = loader
         self.settings = settings
         self.optimizer = optimizer
         self.seed = provenance.seed
         self.callbacks = list(callbacks)
+        self.stop_requests = stop_requests or StopRequests()
+        self.stop = StopRequest.NONE
+        """Why the last `fit` ended before `max_steps`; what it had learned is saved."""
         self.accumulation_steps = settings.accumulation_steps(environment.world_size())
         self.engine = Engine(
             model=model, settings=engine, optimizer=optimizer, accumulation_steps=self.accumulation_steps,
@@ -118,15 +123,16 @@ class Trainer:
         )  # fmt: skip
 
     def fit(self) -> TrainState:
-        """Train until `max_steps`; return the final state."""
+        """Train until `max_steps`, or until any process is asked to stop; return the final state."""
         for callback in self.callbacks:
             callback.on_fit_start(self.run)
         batches = self.loader.stream(
             micro_batch_size=self.settings.micro_batch_size, rank=self.engine.rank, world_size=self.engine.world_size,
             seed=self.seed, start=self.state.samples_seen,
         )  # fmt: skip
-        while self.state.step < self.settings.max_steps:
+        while self.state.step < self.settings.max_steps and not self.stop:
             report = self._train_step(batches)
+            self.stop = report.stop
             for callback in self.callbacks:
                 callback.on_step_end(self.run, report)
         for callback in self.callbacks:
@@ -151,7 +157,8 @@ class Trainer:
         losses = torch.stack([output.loss for output in outputs]).double().cpu()
         finite = torch.cat([output.loss_per_sample for output in outputs]).isfinite().tolist()
         seconds = time.perf_counter() - started
-        measured = torch.tensor([seconds, waited, _peak_memory_bytes()], dtype=torch.float64)
+        asked_to_stop = self.stop_requests.pending()
+        measured = torch.tensor([seconds, waited, _peak_memory_bytes(), asked_to_stop], dtype=torch.float64)
         rows = self.engine.gather_rows(torch.cat([measured, losses]))
         self.state.step += 1
         self.state.samples_seen += self.settings.global_batch_size
@@ -160,13 +167,14 @@ class Trainer:
             step=self.state.step,
             samples=self.settings.global_batch_size,
             # In sample order: micro-batch k of process r comes before micro-batch k of process r + 1.
-            loss=float(rearrange(rows[:, 3:], "process micro -> (micro process)").mean()),
+            loss=float(rearrange(rows[:, 4:], "process micro -> (micro process)").mean()),
             learning_rate=learning_rate,
             gradient_norm=gradient_norm,
             skipped=self.engine.step_was_skipped(),
             seconds=float(rows[:, 0].max()),
             data_wait_seconds=float(rows[:, 1].mean()),
             peak_memory_bytes=int(rows[:, 2].max()),
+            stop=StopRequest(int(rows[:, 3].max())) if self.state.step < self.settings.max_steps else StopRequest.NONE,
             suspects=tuple(clip for clip, good in zip(suspects, finite, strict=True) if not good),
         )
 

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class SaveCheckpoints(Callback):
-    """Save every so many steps and after the last one; keep the newest."""
+    """Save every so many steps, after the last one and where the run is asked to stop; keep the newest."""
 
     def __init__(self, *, every_steps: int, keep_last: int) -> None:
         self.every_steps = every_steps
@@ -21,7 +21,7 @@ class SaveCheckpoints(Callback):
 
     def on_step_end(self, run: RunContext, report: StepReport) -> None:
         """Save where it is due (collective)."""
-        if not run.due(self.every_steps):
+        if not (run.due(self.every_steps) or report.stop):
             return
         started = time.perf_counter()
         saved = save_checkpoint(run.folder, run.engine, run.state, run.provenance, keep_last=self.keep_last)

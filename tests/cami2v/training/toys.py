@@ -26,6 +26,7 @@ from cami2v.training.callbacks.guards import NonFiniteGuard
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.engine import EngineKind, EngineSettings, Precision
 from cami2v.training.optimizer import OptimizerSettings
+from cami2v.training.preemption import StopRequests
 from cami2v.training.run_folder import RunFolder, resolve_resume
 from cami2v.training.trainer import Trainer, TrainerSettings
 
@@ -170,6 +171,7 @@ def train(
     dropout: float = 0.1,
     model: nn.Module | None = None,
     callbacks: tuple[Callback, ...] = (),
+    stop_requests: StopRequests | None = None,
     **changes: object,
 ) -> Trainer:
     """Train the toy model, or another one, as launch/train.py trains the real one."""
@@ -196,6 +198,7 @@ def train(
     trainer = Trainer(
         model=model, loader=stream or ToyStream(), settings=settings, engine=engine_settings(kind, precision),
         optimizer=OPTIMIZER, folder=run, provenance=provenance, callbacks=[*own, *callbacks], resume_from=checkpoint,
+        stop_requests=stop_requests,
     )  # fmt: skip
     trainer.fit()
     return trainer

@@ -1,0 +1,106 @@
+"""Several processes of one program on this machine: started, watched, signalled and ended together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from cami2v.training.preemption import INTERRUPT_EXIT_CODE, PREEMPTION_SIGNALS, REQUEUE_EXIT_CODE
+
+PARENT = "CAMI2V_PARENT"
+"""Environment variable: the process number of the program that started this one."""
+_STOPPED = (REQUEUE_EXIT_CODE, INTERRUPT_EXIT_CODE)
+_SECONDS_TO_FINISH = 60.0
+"""After one process has stopped on request, the others may still close their files and connections."""
+_SECONDS_TO_FAIL = 10.0
+"""After one process has failed, the others wait for it in vain; some have the same to say."""
+
+
+class LocalProcesses:
+    """Copies of `command` as ranks 0 to `count - 1`, as torchrun would start them, but for signals and exit codes.
+
+    A signal goes to all of them, and the exit code of the first to fail comes back, so that a preempted job is told
+    from a failed one. (torchrun ends its workers at a signal, and turns every exit code into 1.)
+    """
+
+    def __init__(self, command: Sequence[str], count: int) -> None:
+        # The store lives here and its port is the kernel's choice: two jobs on one machine never meet.
+        from torch.distributed import TCPStore
+
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._forwarded: set[int] = set()
+        shared = os.environ | {
+            "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self._store.port), "TORCHELASTIC_USE_AGENT_STORE": "True", PARENT: str(os.getpid()),
+        }  # fmt: skip
+        shared.setdefault("OMP_NUM_THREADS", "1")
+        self._children = [
+            # A process group of its own: Ctrl-C in a terminal reaches only this process, which passes it on once.
+            subprocess.Popen(
+                command, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+            for rank in range(count)
+        ]  # fmt: skip
+
+    def wait(self) -> int:
+        """Pass signals on until all processes have ended, and end them once one failed; return the exit code."""
+        with self._forwarding():
+            while (failed := self._first_failure()) is None and self._running():
+                time.sleep(0.1)
+            code = 0 if failed is None else self._children[failed].returncode
+            stopped = self._stopped_as(code)
+            self._end_others(_SECONDS_TO_FINISH if stopped in (0, *_STOPPED) else _SECONDS_TO_FAIL)
+        if stopped < 0:
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            print(
+                f"error: process {failed} of {len(self._children)} was killed by {signal.Signals(-code).name}{hint}; "
+                "the others were stopped. Start again with resume=auto to continue from the last checkpoint",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            return 1
+        return stopped
+
+    def _running(self) -> bool:
+        return any(child.poll() is None for child in self._children)
+
+    def _first_failure(self) -> int | None:
+        failed = [rank for rank, child in enumerate(self._children) if child.poll() not in (None, 0)]
+        # Found at the same time: one that was killed has made the others fail.
+        return min(failed, key=lambda rank: (self._children[rank].returncode > 0, rank), default=None)
+
+    def _stopped_as(self, code: int) -> int:
+        """Take a process that a passed-on signal killed, too young to handle it, for one that stopped as asked."""
+        if -code in self._forwarded:
+            return INTERRUPT_EXIT_CODE if -code == signal.SIGINT else REQUEUE_EXIT_CODE
+        return code
+
+    def _end_others(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._running() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+
+    @contextmanager
+    def _forwarding(self) -> Iterator[None]:
+        def forward(number: int, frame: FrameType | None) -> None:
+            self._forwarded.add(number)
+            for child in self._children:
+                if child.returncode is None:
+                    child.send_signal(number)
+
+        before = {number: signal.signal(number, forward) for number in (*PREEMPTION_SIGNALS, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
