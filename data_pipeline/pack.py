@@ -60,7 +60,7 @@ class PackSettings:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"pack.{key}={value}: must be at least 1")
-        self.frame_format.validate("pack.frame_format")
+        self.frame_format.check("pack.frame_format")
         if not 0 <= self.max_drop_rate <= 1:
             raise ValueError(f"pack.max_drop_rate={self.max_drop_rate}: must be between 0 and 1")
 

@@ -48,7 +48,7 @@ class PackedFormat(FrameFormat):
     b_frames: int
     jpeg_quality: int
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise ValueError for values out of range; `key` is where they stand in the config."""
         if self.short_side < 16 or self.short_side % 2 or self.gop < 1 or not 0 <= self.crf <= 51:
             raise ValueError(f"{key}={asdict(self)}: expected an even short_side >= 16, gop >= 1 and crf from 0 to 51")
