@@ -18,6 +18,7 @@ from cami2v.geometry.pose_scale import ScalePolicy
 from data_pipeline.cache.clips import ConditionFrameOf, EncodedClips, collate_encoded, first_frame
 from data_pipeline.cache.read import ClipCache
 from data_pipeline.dataset import ClipSettings, Failure, Loaded, OrderedClips, ShuffledClips, StoredClips
+from data_pipeline.frozen_split import read_frozen_split
 from data_pipeline.manifest import Split, read_manifest
 from data_pipeline.order import Order, micro_batches
 from data_pipeline.shard_store import CachedShards, ShardStore, open_store
@@ -37,7 +38,8 @@ class ClipLoader:
 
     `shards` is a folder or the address of one (docs/loader.md); shards behind an address are kept in `cache_folder`, of
     `cache_gigabytes` at most (None: all of them), and a server may be silent for `timeout_seconds`. A training run
-    stops where more than the share `max_skip_rate` of its samples had to be replaced.
+    stops where more than the share `max_skip_rate` of its samples had to be replaced. With `frozen_split`
+    (docs/data-format.md) a split of that name must be the frozen one, and another must have none of its sources.
 
     With `cache`, a folder of `cami2v data encode` (docs/caches.md), training batches come encoded, each sample's image
     being its `condition_frame`, as the model draws it; `fixed` clips and `glance` keep coming from the videos.
@@ -61,6 +63,7 @@ class ClipLoader:
         cache_folder: str = "~/.cache/cami2v/shards",
         cache_gigabytes: float | None = None,
         timeout_seconds: float = 30.0,
+        frozen_split: str | None = None,
         cache: str | None = None,
         condition_frame: ConditionFrameOf = first_frame,
     ) -> None:
@@ -100,6 +103,8 @@ class ClipLoader:
             "metric_scale.json (docs/pack.md), or choose relative or first_frame_normalized",
         )
         self.split: Split = self.manifest.split(split, str(self.folder))
+        if frozen_split is not None:
+            read_frozen_split(frozen_split, "data.frozen_split").check(self.manifest, split, shards)
         _check_shards(self.store, self.split, split)
         self._check_lengths(refuse=max_skip_rate == 0)
         self.condition_frame = condition_frame

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline.frozen_split import read_frozen_split
 from data_pipeline.manifest import check_disjoint
 
 
@@ -25,11 +26,15 @@ class Assignment:
 def read_split_lists(paths: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
     """Read files of source or clip ids, one a line; blank lines and lines that begin with # do not count.
 
-    Raises ValueError for a file that is missing or lists nothing.
+    A file that ends in .json is a frozen split, and lists its clips. Raises ValueError for a file that is missing or
+    lists nothing.
     """
     lists = {}
     for split, path in paths.items():
         if path is None:
+            continue
+        if path.endswith(".json"):
+            lists[split] = read_frozen_split(path, f"pack.split_lists.{split}").clips
             continue
         try:
             lines = [line.strip() for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines()]

@@ -30,7 +30,7 @@ Stage = Literal["generate", "measure", "report"]
 
 UNSEEN_IN_RESULTS = (
     "_target_", "shards", "num_workers", "shuffle_window_shards", "shared_shards", "max_skip_rate", "cache_folder",
-    "cache_gigabytes", "timeout_seconds",
+    "cache_gigabytes", "timeout_seconds", "frozen_split",
 )  # fmt: skip
 """Keys of `data` that change no clip of an evaluation; the shard set counts by its manifest's content."""
 
