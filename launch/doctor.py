@@ -43,6 +43,8 @@ def run(config: DictConfig) -> None:
         lacks += _distributed() + _attention()
     if "av" not in broken:
         lacks += _video()
+    if not broken & {"fsspec", "aiohttp"}:
+        _row("shards", ", ".join(f"{name}:// {_yes(there)}" for name, there in probes.shard_addresses().items()))
     lacks += _tools()
     if "pycolmap" not in broken:
         _row("pycolmap", probes.pycolmap_abilities())
@@ -61,7 +63,7 @@ def _packages() -> list[Lack]:
         error = probes.package_error(package)
         versions.append(f"{package.distribution} {'NO' if error else probes.version(package.distribution)}")
         if error:
-            effect = f"imports fail ({error})" if package.needed_for else "its attention kernels are not offered"
+            effect = f"imports fail ({error})" if package.needed_for else package.without_it
             required = bool(package.needed_for)
             lacks.append(Lack(package.distribution, package.needed_for, effect, package.remedy, required))
     _row("cami2v", f"{probes.version('cami2v')} on {probes.machine()}")

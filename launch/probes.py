@@ -21,6 +21,8 @@ class Package:
     needed_for: tuple[str, ...]
     """Verbs; empty for an optional package."""
     remedy: str = "make setup, or pip install -c constraints.txt -e ."
+    without_it: str = ""
+    """What an optional package's absence means."""
 
 
 EVERY_VERB = ("pack", "train", "sample", "evaluate")
@@ -50,7 +52,23 @@ PACKAGES = (
     Package(distribution="pycolmap", module="pycolmap", needed_for=("evaluate",)),
     Package(distribution="matplotlib", module="matplotlib", needed_for=("train", "sample", "evaluate")),
     Package(distribution="yt-dlp", module="yt_dlp", needed_for=("data download",)),
-    Package(distribution="xformers", module="xformers", needed_for=(), remedy="pip install 'cami2v[xformers]'"),
+    Package(distribution="fsspec", module="fsspec", needed_for=("train", "evaluate")),
+    Package(distribution="aiohttp", module="aiohttp", needed_for=("train", "evaluate")),
+    Package(distribution="huggingface_hub", module="huggingface_hub", needed_for=("weights",)),
+    Package(
+        distribution="s3fs",
+        module="s3fs",
+        needed_for=(),
+        remedy="pip install 'cami2v[s3]'",
+        without_it="no shards behind s3:// addresses",
+    ),
+    Package(
+        distribution="xformers",
+        module="xformers",
+        needed_for=(),
+        remedy="pip install 'cami2v[xformers]'",
+        without_it="its attention kernels are not offered",
+    ),
 )
 
 
@@ -69,6 +87,23 @@ def version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "-"
+
+
+def shard_addresses() -> dict[str, bool]:
+    """Tell which addresses of shard sets can be opened here."""
+    import fsspec
+
+    from data_pipeline.remote import REMOTE_SCHEMES
+
+    opened = {"file": True}
+    for scheme in REMOTE_SCHEMES:
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except ImportError:
+            opened[scheme] = False
+        else:
+            opened[scheme] = True
+    return opened
 
 
 def machine() -> str:

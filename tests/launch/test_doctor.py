@@ -48,6 +48,18 @@ def test_a_missing_optional_package_does_not_fail(report, monkeypatch):
     assert "optional    xformers" in text
 
 
+def test_addresses_of_shards_and_what_they_lack_are_told(report, monkeypatch):
+    only(monkeypatch, "fsspec", "aiohttp", "huggingface_hub", "s3fs")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    code, text = report()
+    assert code == 1
+    assert "shards      file:// yes, http:// yes, https:// yes, s3:// no, hf://" in text
+    assert "optional    s3fs: no shards behind s3:// addresses -> pip install 'cami2v[s3]'" in text
+    assert "missing     huggingface_hub: imports fail" in text
+    assert "train ready" in text
+
+
 def test_without_torch_the_rest_is_still_reported(report, monkeypatch):
     only(monkeypatch, "torch")
     monkeypatch.setattr(probes, "package_error", lambda package: "No module named 'torch'")
