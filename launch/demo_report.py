@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from cami2v.evaluation.camera_effect import sentence
 from cami2v.evaluation.folder import GENERATED, GROUND_TRUTH, SHUFFLED, STATIONARY, EvaluationFolder
-from cami2v.html_report import HtmlReport, animation
 from cami2v.geometry.cameras import relative_poses
+from cami2v.html_report import HtmlReport, animation
 from cami2v.inference.clip_video import side_by_side
 from cami2v.inference.trajectory_plot import trajectory_figure
 from cami2v.training.run_folder import RunFolder

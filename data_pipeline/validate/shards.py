@@ -131,8 +131,21 @@ def samples_of(listed: ListedSet, shard: ListedShard) -> Iterator[ShardClipJob]:
         yield ShardClipJob(shard=shard, sample=sample, by_time=listed.by_time, compare=False)
 
 
+def every_sample(listed: ListedSet) -> Iterator[ShardClipJob]:
+    """Yield the samples of a set for purposes other than judging them; one index is read at a time."""
+    for shard in listed.shards:
+        for sample in list_samples(shard)[0]:
+            yield ShardClipJob(shard=shard, sample=sample, by_time=listed.by_time, compare=False)
+
+
 def judge_shard_clip(job: ShardClipJob, *, options: ClipOptions) -> ClipResult:
     """Read one sample and judge it."""
+    clip = open_shard_clip(job)
+    return clip if isinstance(clip, ClipResult) else judge(clip, options, job.compare)
+
+
+def open_shard_clip(job: ShardClipJob) -> ShardClip | ClipResult:
+    """Read one sample; where that is impossible, return what is wrong."""
     place = Place(shard=job.shard.entry.name, clip=job.sample.key, split=job.shard.split)
     try:
         members = job.shard.store.read(job.shard.entry, job.sample)
@@ -150,7 +163,7 @@ def judge_shard_clip(job: ShardClipJob, *, options: ClipOptions) -> ClipResult:
     if differing:
         found = f"sha256 of .{differing[0]} is not the one in its json"
         return unreadable(place, Observation(Check.MEMBER_CORRUPT, found))
-    return judge(clip, options, job.compare)
+    return clip
 
 
 class _VideoError(ValueError):

@@ -42,6 +42,13 @@ def test_every_config_is_in_the_wheel(installed):
 
 
 @pytest.mark.slow
+def test_the_page_of_data_view_is_in_the_wheel(installed):
+    for name in ("page.js", "page.css"):
+        shipped = installed / "data_pipeline" / "view" / name
+        assert shipped.read_text() == (ROOT / "data_pipeline" / "view" / name).read_text()
+
+
+@pytest.mark.slow
 def test_the_command_composes_from_the_wheel(installed, tmp_path):
     path = {"PYTHONPATH": str(installed)}
     where = python("-c", "import launch.compose as c; print(c.conf_folder())", cwd=tmp_path, **path)
