@@ -23,6 +23,8 @@ class Reason(StrEnum):
     FRAME_COUNT_MISMATCH = "frame_count_mismatch"
     FRAME_NOT_FOUND = "frame_not_found"
     METRIC_SCALE_MALFORMED = "metric_scale_malformed"
+    METRIC_SCALE_STALE = "metric_scale_stale"
+    METRIC_SCALE_MISSING = "metric_scale_missing"
     SOURCE_UNKNOWN = "source_unknown"
     TOO_SHORT = "too_short"
 
@@ -54,6 +56,10 @@ class DropReport:
     def drop(self, clip_id: str, error: BadClip) -> None:
         """Count one clip out."""
         self.dropped[error.reason][clip_id] = str(error)
+
+    def has_dropped(self, clip_id: str) -> bool:
+        """Tell whether a clip was counted out."""
+        return any(clip_id in clips for clips in self.dropped.values())
 
     @property
     def total(self) -> int:

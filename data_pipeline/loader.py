@@ -19,7 +19,7 @@ from data_pipeline.cache.clips import ConditionFrameOf, EncodedClips, collate_en
 from data_pipeline.cache.read import ClipCache
 from data_pipeline.dataset import ClipSettings, Failure, Loaded, OrderedClips, ShuffledClips, StoredClips
 from data_pipeline.frozen_split import read_frozen_split
-from data_pipeline.manifest import Split, read_manifest
+from data_pipeline.manifest import Manifest, Split, read_manifest
 from data_pipeline.order import Order, micro_batches
 from data_pipeline.shard_store import CachedShards, ShardStore, open_store
 from data_pipeline.stages import collate
@@ -34,7 +34,7 @@ class ClipLoader:
 
     Which clip sample number n is, and every random draw for it, depend on the seed and n alone: not on the number of
     processes, the number of workers, or where a run was resumed. `evaluation_frame_stride` is the stride of `fixed`
-    clips; None: `frame_stride`, the middle of a range.
+    clips; None: `frame_stride`, the middle of a range. `scale_policy` None is the set's own.
 
     `shards` is a folder or the address of one (docs/loader.md); shards behind an address are kept in `cache_folder`, of
     `cache_gigabytes` at most (None: all of them), and a server may be silent for `timeout_seconds`. A training run
@@ -54,7 +54,7 @@ class ClipLoader:
         resolution: Sequence[int],
         frame_stride: int | Sequence[int],
         num_workers: int,
-        scale_policy: ScalePolicy,
+        scale_policy: ScalePolicy | None,
         shuffle_window_shards: int,
         shared_shards: Literal["refuse", "allow"],
         principal_point: PrincipalPoint = "cropped",
@@ -78,30 +78,25 @@ class ClipLoader:
         self.num_workers = num_workers
         self.shuffle_window_shards = shuffle_window_shards
         self.shared_shards = shared_shards
-        self.settings = ClipSettings(
-            frames=frames,
-            resolution=_pair(resolution, "data.resolution", "[height, width]"),
-            frame_stride=_stride(frame_stride),
-            scale_policy=scale_policy,
-            principal_point=principal_point,
-        )
-        self.evaluation_settings = self.settings
+        size, stride = _pair(resolution, "data.resolution", "[height, width]"), _stride(frame_stride)
         if evaluation_frame_stride is not None:
             _require(
                 evaluation_frame_stride >= 1,
                 f"data.evaluation_frame_stride={evaluation_frame_stride}: must be at least 1, or null",
             )
-            self.evaluation_settings = replace(self.settings, frame_stride=evaluation_frame_stride)
         self.store = open_store(
             shards, cache_folder=cache_folder, cache_gigabytes=cache_gigabytes, timeout_seconds=timeout_seconds
         )
         self.folder = self.store.folder
         self.manifest = read_manifest(self.folder)
-        _require(
-            scale_policy != ScalePolicy.METRIC or self.manifest.scale_policy == ScalePolicy.METRIC,
-            f"data.scale_policy=metric: not every clip of {self.folder} has a metric scale; pack a folder with a "
-            "metric_scale.json (docs/pack.md), or choose relative or first_frame_normalized",
+        self.settings = ClipSettings(
+            frames=frames,
+            resolution=size,
+            frame_stride=stride,
+            scale_policy=_scale_policy(scale_policy, self.manifest, self.folder),
+            principal_point=principal_point,
         )
+        self.evaluation_settings = replace(self.settings, frame_stride=evaluation_frame_stride or stride)
         self.split: Split = self.manifest.split(split, str(self.folder))
         if frozen_split is not None:
             read_frozen_split(frozen_split, "data.frozen_split").check(self.manifest, split, shards)
@@ -310,6 +305,23 @@ def _collate(clips: list[Loaded | Failure]) -> _LoadedBatch | Failure:
     if encoded:
         return _LoadedBatch(collate_encoded(encoded), skipped)
     return _LoadedBatch(collate([each.clip for each in good if isinstance(each.clip, Clip)]), skipped)
+
+
+def _scale_policy(given: ScalePolicy | None, manifest: Manifest, folder: Path) -> ScalePolicy:
+    """Return the policy to apply; raises ValueError for metres that are not known."""
+    known = [policy.value for policy in ScalePolicy]
+    _require(
+        manifest.scale_policy in known,
+        f"{folder}: its manifest says scale_policy={manifest.scale_policy!r}, expected one of {known}; pack again",
+    )
+    policy = ScalePolicy(manifest.scale_policy) if given is None else given
+    _require(
+        policy != ScalePolicy.METRIC or manifest.is_metric,
+        f"data.scale_policy=metric: not every clip of {folder} has a metric scale; pack a folder that has them with "
+        "pack.scale_policy=metric (estimate them: cami2v data scale source=<folder>, docs/metric-scale.md), or choose "
+        "relative or first_frame_normalized",
+    )
+    return policy
 
 
 def _pair(values: Sequence[int], key: str, meaning: str) -> tuple[int, int]:

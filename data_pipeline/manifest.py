@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,20 @@ class Manifest:
     """Everything the manifest says."""
 
     scale_policy: str
-    """The unit of translations: `relative` (each clip its own), or `metric` where metric_scale takes all to metres."""
+    """What the loader does with translations unless told otherwise: a cami2v.geometry.pose_scale.ScalePolicy."""
     frame_format: dict[str, Any]
     generator: dict[str, Any]
     seed: int
     input_sha256: str
     """Of everything that was packed and how: equal for equal content."""
     splits: dict[str, Split]
+    metric_scale: dict[str, Any] = field(default_factory=dict)
+    """Number of clips whose scale was given, estimated (and by which procedure), or is not known; older sets: empty."""
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether every clip has a metric scale; older sets say so by their policy."""
+        return self.metric_scale["without"] == 0 if self.metric_scale else self.scale_policy == "metric"
 
     def split(self, name: str, where: str) -> Split:
         """Return a split; raises ValueError that lists what there is."""
@@ -103,6 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
             seed=content["seed"],
             input_sha256=content["input_sha256"],
             splits={name: _split(value) for name, value in content["splits"].items()},
+            metric_scale=content.get("metric_scale", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: incomplete ({type(error).__name__}: {error}); {_MAKE_IT}") from error

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline.array_tasks import Share, share_of
-from data_pipeline.bad_clips import BadClip, DropReport
+from data_pipeline.bad_clips import BadClip, DropReport, Reason
 from data_pipeline.inspection import Inspection, PlannedClip, groups_of, inspect_all
-from data_pipeline.layouts.clip import ReadSettings, SourceFolder
+from data_pipeline.layouts.clip import PosedClip, ReadSettings, SourceFolder
 from data_pipeline.layouts.detect import open_source
 from data_pipeline.manifest import FILE_NAME, Manifest, Split, read_manifest, write_manifest
+from data_pipeline.metric_scale import side_file as scale_file
 from data_pipeline.pack_shards import ClipJob, Encoder, PlannedShard, damaged, pack_shards
 from data_pipeline.parallel import Runner, default_processes, workers
 from data_pipeline.partial_set import PartialSet, partial_set
@@ -33,6 +34,8 @@ class PackSettings:
 
     reading: ReadSettings
     frame_format: PackedFormat
+    scale_policy: Literal["relative", "first_frame_normalized", "metric"]
+    """What the loader does with translations unless told otherwise; metric: clips without a metric scale are bad."""
     splits: dict[str, float]
     """Fractions by split; used where pose_files/ has no <split>/ folders."""
     split_lists: dict[str, str | None]
@@ -125,7 +128,10 @@ def pack(
             if existing is None:  # otherwise another task was last
                 finish([shard for shard in shards if shard not in mine])  # perhaps damaged since an earlier run
                 splits = _splits(partial, shards, settings, report)
-                existing = _manifest(jobs, splits, digest, dataset, settings, generator)
+                packed = [
+                    jobs[clip_id] for each in shards for clip_id in each.clip_ids if not report.has_dropped(clip_id)
+                ]
+                existing = _manifest(packed, splits, digest, dataset, settings, generator)
                 _write_json(partial.shards / REPORT_NAME, report.as_json())
                 write_manifest(existing, partial.shards)
                 partial.appear()
@@ -152,9 +158,12 @@ def _inspect(
 ) -> dict[str, ClipJob]:
     """Judge every clip; return those that can be packed, ordered by id, and report the others."""
     groups = groups_of(dataset.clips)
+    tried = scale_file.read_beside(dataset.folder).unscaled
     group_of = {files.clip_id: group for group in groups for files in group}
     jobs: dict[str, ClipJob] = {}
     for files, result in inspect_all(groups, inspection, share, run, progress=progress):
+        if not isinstance(result, BadClip) and settings.scale_policy == "metric" and not result.metric:
+            result = _without_scale(files, dataset.folder, tried)
         if isinstance(result, BadClip):
             _refuse(settings, result)
             report.drop(files.clip_id, result)
@@ -164,6 +173,18 @@ def _inspect(
             report.far_timestamps_microseconds[files.clip_id] = result.farthest_microseconds
     _check_drop_rate(report, settings)
     return dict(sorted(jobs.items()))
+
+
+def _without_scale(files: PosedClip, folder: Path, tried: Mapping[str, Mapping[str, Any]]) -> BadClip:
+    """Word what a clip of a metric set lacks; `tried` are the clips an estimation gave up on."""
+    if files.clip_id in tried:
+        why, remedy = f"could not be estimated ({tried[files.clip_id]['reason']})", "give it in metric_scale.json"
+    else:
+        why, remedy = "is not known", f"estimate it: cami2v data scale source={folder}"
+    return BadClip(
+        Reason.METRIC_SCALE_MISSING,
+        f"{files.where}: pack.scale_policy=metric, but the metric scale of clip {files.clip_id} {why}; {remedy}",
+    )
 
 
 def _plan(clips: Mapping[str, PlannedClip], settings: PackSettings, report: DropReport) -> list[PlannedShard]:
@@ -231,7 +252,7 @@ def _splits(
 
 
 def _manifest(
-    jobs: Mapping[str, ClipJob],
+    packed: Sequence[ClipJob],
     splits: dict[str, Split],
     digest: str,
     dataset: SourceFolder,
@@ -239,7 +260,8 @@ def _manifest(
     generator: Mapping[str, Any],
 ) -> Manifest:
     return Manifest(
-        scale_policy="metric" if all(job.planned.metric for job in jobs.values()) else "relative",
+        scale_policy=settings.scale_policy,
+        metric_scale=_metric_scale(packed, dataset.folder),
         frame_format=settings.frame_format.description(),
         generator={
             "tool": tool_version(),
@@ -251,6 +273,16 @@ def _manifest(
         input_sha256=digest,
         splits=splits,
     )
+
+
+def _metric_scale(packed: Sequence[ClipJob], folder: Path) -> dict[str, Any]:
+    """Count where the clips' metric scales come from, and say how they were estimated."""
+    estimated = sum(isinstance(job.files.metric_scale, scale_file.EstimatedScale) for job in packed)
+    without = sum(not job.planned.metric for job in packed)
+    record: dict[str, Any] = {"given": len(packed) - estimated - without, "estimated": estimated, "without": without}
+    if estimated:
+        record["procedure"] = scale_file.read_beside(folder).procedure
+    return record
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -279,6 +311,7 @@ def _input_digest(jobs: Mapping[str, ClipJob], shards: Sequence[PlannedShard], s
     content = {
         "tool": tool_version(),
         "frame_format": settings.frame_format.description(),
+        "scale_policy": settings.scale_policy,
         "plan": [[shard.name, shard.clip_ids] for shard in shards],
         "clips": [[clip_id, job.planned.sha256] for clip_id, job in jobs.items()],
     }

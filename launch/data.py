@@ -11,6 +11,7 @@ SUBVERBS: dict[str, str] = {
     "encode": "a shard set -> latents and text embeddings that training reads instead of videos",
     "validate": "look for what is wrong with a shard set or a raw folder",
     "view": "clips on one page: video, camera path, epipolar lines, captions, findings",
+    "scale": "metres per pose unit of every clip, from a depth network",
     "stats": "motion, lengths, captions and scales as a table and histograms",
 }
 

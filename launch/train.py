@@ -184,8 +184,10 @@ def _check_scale(config: DictConfig, loader: ClipLoader) -> None:
     if getattr(method, "needs_metric_scale", False) and policy != ScalePolicy.METRIC:
         raise ValueError(
             f"data.scale_policy={policy.value}: {method.__name__} is trained in metres; set data.scale_policy=metric "
-            "and give shards whose clips have a metric scale (docs/pack.md), or use camera=cami2v"
+            "and give shards whose clips have a metric scale (docs/metric-scale.md), or use camera=cami2v"
         )
+    # Null means the set's own policy; the run is continued, sampled and evaluated with what it was.
+    config.data.scale_policy = policy.value
 
 
 def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Callback]:

@@ -76,7 +76,7 @@ class PosedClip(ABC):
     """Of the video as the layout names it; clips that share it are inspected one after another."""
     captions: tuple[str, ...]
     metric_scale: Any
-    """Metres per unit of translation, a number or one per frame; None where it is not known."""
+    """Metres per unit of translation, a number, one per frame or an EstimatedScale; None where it is not known."""
 
     @property
     @abstractmethod

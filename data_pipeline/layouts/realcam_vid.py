@@ -116,7 +116,7 @@ def _clip(
         split=split,
         address=str(video),
         captions=beside.captions.get(clip_id) or ((own,) if own else ()),
-        metric_scale=beside.metric_scales.get(clip_id, scale),
+        metric_scale=beside.metric_scale(clip_id, scale),
         list_file=path,
         number=number,
         video=folder / video,

@@ -1,4 +1,4 @@
-"""What a user adds beside a layout that lacks it: captions.json, metric_scale.json, sources.json, keyed by clip id."""
+"""What stands beside a layout that lacks it, keyed by clip id: captions, metric scales, sources."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.bad_clips import BadClip, Reason
+from data_pipeline.metric_scale.side_file import EstimatedScale
 from data_pipeline.realestate10k.layout import read_captions, read_metric_scales
 
 
@@ -17,7 +18,13 @@ class SideFiles:
 
     captions: dict[str, tuple[str, ...]]
     metric_scales: dict[str, Any]
+    """Of metric_scale.json, and estimates (EstimatedScale) for clips it does not name."""
     sources: dict[str, str]
+
+    def metric_scale(self, clip_id: str, own: float | None) -> Any:
+        """Return metric_scale.json's word, else the layout's own, else an estimate; None where there is none."""
+        beside = self.metric_scales.get(clip_id)
+        return own if own is not None and (beside is None or isinstance(beside, EstimatedScale)) else beside
 
 
 def read_side_files(folder: Path) -> SideFiles:

@@ -16,8 +16,9 @@ from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.clips.record import CutRecord, read_record, record_path
 from data_pipeline.layouts.clip import PosedClip
 from data_pipeline.layouts.frames import FrameSource, VideoFile
+from data_pipeline.metric_scale.side_file import FILE_NAME, MAKE_IT, EstimatedScale
 from data_pipeline.realestate10k.parse import parse_metric_scale
-from data_pipeline.realestate10k.track import PoseTrack
+from data_pipeline.realestate10k.track import PoseTrack, track_sha256
 
 _SQUARE_WITHIN = 0.01  # published focal lengths carry rounding of up to half a percent
 
@@ -51,6 +52,7 @@ def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | No
     frames = len(track.timestamps_microseconds)
     if files.metric_scale is not None:
         parse_metric_scale(files.metric_scale, frames, files.clip_id)
+        _check_estimate(files, track)
     source = files.frame_source(track)
     info, video_sha256 = _probed(source)
     cut: CutRecord | None = None
@@ -85,6 +87,17 @@ def inspect_clip(files: PosedClip, *, min_frames: int, default_caption: str | No
         frame_indices=indices,
         offsets_microseconds=offsets,
     )
+
+
+def _check_estimate(files: PosedClip, track: PoseTrack) -> None:
+    """Raise BadClip where the clip's metric scale was estimated with other cameras, whose unit may be another."""
+    scale = files.metric_scale
+    if isinstance(scale, EstimatedScale) and scale.cameras_sha256 != track_sha256(track):
+        raise BadClip(
+            Reason.METRIC_SCALE_STALE,
+            f"{files.where}: the metric scale of clip {files.clip_id} in {FILE_NAME} was estimated with other cameras; "
+            f"estimate it again: {MAKE_IT}",
+        )
 
 
 def match_timestamps(

@@ -19,6 +19,7 @@ from data_pipeline.bad_clips import BadClip, Reason
 from data_pipeline.layouts.clip import Layout, PosedClip, SourceFolder
 from data_pipeline.layouts.frames import VideoFile
 from data_pipeline.layouts.ids import CLIP_ID, SPLIT
+from data_pipeline.metric_scale.side_file import read_beside
 from data_pipeline.realestate10k.parse import first_line, parse_captions, parse_pose_file
 from data_pipeline.realestate10k.track import PoseTrack
 
@@ -139,14 +140,15 @@ def read_captions(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read_metric_scales(folder: Path) -> dict[str, Any]:
-    """Read the folder's metric_scale.json, keyed by clip id; empty where it has none."""
+    """Read the folder's metric_scale.json and depth_scale.json, keyed by clip id; the first, a person's word, wins."""
     path = folder / "metric_scale.json"
+    estimates: dict[str, Any] = dict(read_beside(folder).estimates())
     if not path.is_file():
-        return {}
+        return estimates
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected {{clip: metres per unit}} or {{clip: [metres per unit, ...]}}")
-    return content
+    return estimates | content

@@ -100,7 +100,7 @@ def sampson(
     """Return the first-order distance to the epipolar constraint in pixels (Hartley and Zisserman, 11.4.3)."""
     rotation = second_pose[:, :3] @ first_pose[:, :3].T
     essential = np.cross(second_pose[:, 3] - rotation @ first_pose[:, 3], rotation, axisb=0, axisc=0)
-    a, b = _rays(first, first_intrinsics), _rays(second, second_intrinsics)
+    a, b = rays(first, first_intrinsics), rays(second, second_intrinsics)
     lines_b, lines_a = a @ essential.T, b @ essential
     # The gradient is taken with respect to pixels; rays are normalised coordinates.
     gradient = ((lines_b[:, :2] / second_intrinsics[:2]) ** 2).sum(1)
@@ -109,5 +109,6 @@ def sampson(
     return np.abs((b * lines_b).sum(1)) / np.sqrt(np.maximum(gradient, np.finfo(np.float64).tiny))
 
 
-def _rays(points: Points, intrinsics: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "points 3"]:
+def rays(points: Points, intrinsics: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "points 3"]:
+    """Return the rays through pixels, their third component 1."""
     return np.concatenate([(points - intrinsics[2:]) / intrinsics[:2], np.ones((len(points), 1))], axis=1)

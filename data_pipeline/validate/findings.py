@@ -46,6 +46,8 @@ class Check(StrEnum):
     FRAME_NOT_FOUND = "frame_not_found"
     FRAME_SIZE_MISMATCH = "frame_size_mismatch"
     METRIC_SCALE_MALFORMED = "metric_scale_malformed"
+    METRIC_SCALE_STALE = "metric_scale_stale"
+    METRIC_SCALE_MISSING = "metric_scale_missing"
     STILL_CAMERA = "still_camera"
     JUMPING_CAMERA = "jumping_camera"
     TOO_SHORT = "too_short"
@@ -125,6 +127,14 @@ RULES = {
     Check.FRAME_SIZE_MISMATCH: Rule(Severity.ERROR, "frames of the size in the json", "pack it again"),
     Check.METRIC_SCALE_MALFORMED: Rule(
         Severity.ERROR, "one positive, finite number, or one per frame", "repair metric_scale.json and pack it again"
+    ),
+    Check.METRIC_SCALE_STALE: Rule(
+        Severity.ERROR, "a scale estimated with these cameras", "estimate it again: cami2v data scale source=<folder>"
+    ),
+    Check.METRIC_SCALE_MISSING: Rule(
+        Severity.ERROR,
+        "a scale for every clip of a metric set",
+        "estimate it: cami2v data scale source=<folder>, and pack it again",
     ),
     Check.STILL_CAMERA: Rule(Severity.WARNING, "a camera that moves or turns", "leave the clip out of camera training"),
     Check.JUMPING_CAMERA: Rule(

@@ -70,6 +70,7 @@ def _validate_set(listed: ListedSet, options: ClipOptions, run: Runner, keep_sha
                 shard=shard,
                 sample=sample,
                 by_time=listed.by_time,
+                metric=listed.metric,
                 compare=_compare(next(numbers), options),
             )
             for sample in samples

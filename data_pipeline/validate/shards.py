@@ -60,6 +60,8 @@ class ListedSet:
     shards: tuple[ListedShard, ...]
     sources: dict[str, tuple[str, ...]]
     by_time: bool
+    metric: bool
+    """Whether the set says that its clips are in metres."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class ShardClipJob:
     shard: ListedShard
     sample: IndexedSample
     by_time: bool
+    metric: bool
     compare: bool
 
 
@@ -87,9 +90,10 @@ def list_set(source: Path | ShardStore) -> ListedSet | Observation:
         ]
         sources = {name: tuple(split["sources"]) for name, split in content["splits"].items()}
         by_time = content["generator"].get("layout") == BY_TIME
+        metric = content["scale_policy"] == "metric"
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         return Observation(Check.MANIFEST_UNREADABLE, f"{type(error).__name__}: {error}")
-    return ListedSet(store=store, shards=tuple(shards), sources=sources, by_time=by_time)
+    return ListedSet(store=store, shards=tuple(shards), sources=sources, by_time=by_time, metric=metric)
 
 
 def check_shard(shard: ListedShard) -> list[Observation]:
@@ -125,17 +129,16 @@ def list_samples(shard: ListedShard) -> tuple[tuple[IndexedSample, ...], list[Ob
     return samples, seen
 
 
-def samples_of(listed: ListedSet, shard: ListedShard) -> Iterator[ShardClipJob]:
-    """Yield the samples of one shard."""
-    for sample in list_samples(shard)[0]:
-        yield ShardClipJob(shard=shard, sample=sample, by_time=listed.by_time, compare=False)
-
-
 def every_sample(listed: ListedSet) -> Iterator[ShardClipJob]:
     """Yield the samples of a set for purposes other than judging them; one index is read at a time."""
     for shard in listed.shards:
-        for sample in list_samples(shard)[0]:
-            yield ShardClipJob(shard=shard, sample=sample, by_time=listed.by_time, compare=False)
+        yield from samples_of(listed, shard)
+
+
+def samples_of(listed: ListedSet, shard: ListedShard) -> Iterator[ShardClipJob]:
+    """Yield the samples of one shard."""
+    for sample in list_samples(shard)[0]:
+        yield ShardClipJob(shard=shard, sample=sample, by_time=listed.by_time, metric=listed.metric, compare=False)
 
 
 def judge_shard_clip(job: ShardClipJob, *, options: ClipOptions) -> ClipResult:
@@ -154,7 +157,7 @@ def open_shard_clip(job: ShardClipJob) -> ShardClip | ClipResult:
     try:
         about = json.loads(members["json"])
         stored = parse_cameras(members["cameras.npz"])
-        clip = ShardClip(place, about, stored, members, cut=not job.by_time)
+        clip = ShardClip(place, about, stored, members, cut=not job.by_time, metric=job.metric)
         differing = [name for name, digest in about["sha256"].items() if _sha256(members[name]) != digest]
     except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile, OSError) as error:
         if isinstance(error, _VideoError):
@@ -174,7 +177,14 @@ class ShardClip(ReadClip):
     """One sample; raises what its members raise where they do not follow docs/data-format.md."""
 
     def __init__(
-        self, place: Place, about: dict[str, Any], cameras: StoredCameras, members: dict[str, bytes], *, cut: bool
+        self,
+        place: Place,
+        about: dict[str, Any],
+        cameras: StoredCameras,
+        members: dict[str, bytes],
+        *,
+        cut: bool,
+        metric: bool,
     ) -> None:
         self.place = place
         self.source_id = str(about["source_id"])
@@ -188,9 +198,12 @@ class ShardClip(ReadClip):
         self._data = members["mp4"]
         self._packed = {key: int(about["packed"][key]) for key in ("height", "width", "frames")}
         self.stored_pixel_aspect = float(about["pixel_aspect"])
+        self._metric = metric
 
     def stored_claims(self) -> Iterator[Observation]:
-        """Compare count, size and rate."""
+        """Compare count, size and rate; look for the scale that a metric set promises."""
+        if self._metric and self.cameras.metric_scale is None:
+            yield Observation(Check.METRIC_SCALE_MISSING, "no metric_scale in cameras.npz")
         counts = {"video": self.video.frames, "cameras": len(self.cameras.world_to_camera)}
         counts["json"] = self._packed["frames"]
         if len(set(counts.values())) > 1:

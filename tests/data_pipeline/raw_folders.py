@@ -28,6 +28,7 @@ SETTINGS = PackSettings(
     frame_format=PackedFormat(
         short_side=360, codec="h264", crf=10, gop=4, b_frames=0, fast_decode=True, jpeg_quality=90
     ),
+    scale_policy="relative",
     splits={"train": 0.75, "test": 0.25},
     split_lists={},
     on_unlisted_clip="stop",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.video import write_mp4
 from data_pipeline.index import read_index, read_sample
 from data_pipeline.loader import ClipLoader
+from data_pipeline.manifest import read_manifest
 from tests.data_pipeline.raw_folders import HEIGHT, WIDTH, clips_folder, pack_quietly
 
 
@@ -183,6 +185,30 @@ def test_scale_policies(shards: Path) -> None:
     torch.testing.assert_close(normalized.translation_scale * reach[:, None], torch.ones(2, 4, dtype=torch.float64))
     with pytest.raises(ValueError, match="data.scale_policy=metric: not every clip of .* has a metric scale; pack a"):
         loader(shards, scale_policy=ScalePolicy.METRIC)
+
+
+@pytest.mark.parametrize("policy", ScalePolicy)
+def test_null_means_the_policy_the_set_was_packed_with(policy: ScalePolicy, tmp_path: Path) -> None:
+    raw = clips_folder(tmp_path / "raw", clips=1, frames=8)
+    (raw / "metric_scale.json").write_text(json.dumps({"clip0": 2.5}))
+    pack_quietly(raw, tmp_path / "set", splits={"train": 1.0}, scale_policy=policy.value)
+    manifest = read_manifest(tmp_path / "set")
+    assert (manifest.scale_policy, manifest.is_metric) == (policy.value, True)
+    own = loader(tmp_path / "set", scale_policy=None, max_skip_rate=0.02)
+    assert own.settings.scale_policy is own.evaluation_settings.scale_policy is policy
+    request = {"micro_batch_size": 1}
+    scales = {each: take(loader(tmp_path / "set", scale_policy=each), 1, **request)[0].cameras for each in ScalePolicy}
+    found = take(own, 1, **request)[0].cameras.translation_scale
+    assert torch.equal(found, scales[policy].translation_scale)
+    assert all(not torch.equal(found, scales[each].translation_scale) for each in ScalePolicy if each is not policy)
+
+
+def test_a_policy_of_the_manifest_that_nobody_knows_is_refused(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "set")
+    path = tmp_path / "set" / "manifest.json"
+    path.write_text(path.read_text().replace('"scale_policy": "relative"', '"scale_policy": "furlongs"'))
+    with pytest.raises(ValueError, match=r"manifest says scale_policy='furlongs', expected one of \['relative'"):
+        loader(tmp_path / "set", scale_policy=None)
 
 
 def test_fewer_shards_than_readers_is_refused(shards: Path) -> None:

@@ -124,14 +124,35 @@ def test_large_frames_shrink_and_lose_an_odd_column_with_their_geometry_kept(tmp
     assert probe(members["mp4"]).width == 38
 
 
-def test_metric_scale_makes_a_metric_set(tmp_path: Path) -> None:
+def test_metric_scales_are_stored_with_every_policy(tmp_path: Path) -> None:
     clips_folder(tmp_path / "raw", clips=2)
     (tmp_path / "raw" / "metric_scale.json").write_text(json.dumps({"clip0": 1.5, "clip1": [2.0] * 12}))
     pack_quietly(tmp_path / "raw", tmp_path / "set")
-    assert read_manifest(tmp_path / "set").scale_policy == "metric"
+    manifest = read_manifest(tmp_path / "set")
+    assert (manifest.scale_policy, manifest.is_metric) == ("relative", True)
+    assert manifest.metric_scale == {"given": 2, "estimated": 0, "without": 0}
     arrays = np.load(io.BytesIO(samples_of(tmp_path / "set")["clip0"]["cameras.npz"]))
     assert arrays["metric_scale"].dtype == np.float32
     np.testing.assert_array_equal(arrays["metric_scale"], np.full(12, 1.5, np.float32))
+
+
+def test_a_metric_set_refuses_clips_without_a_scale(tmp_path: Path) -> None:
+    clips_folder(tmp_path / "raw", clips=4)
+    given = dict.fromkeys(("clip0", "clip1", "clip3"), 1.5)
+    (tmp_path / "raw" / "metric_scale.json").write_text(json.dumps(given))
+    missing = r"clip2.txt: pack.scale_policy=metric, but the metric scale of clip clip2 is not known; estimate it: "
+    with pytest.raises(ValueError, match=missing + r"cami2v data scale source=.*raw \[metric_scale_missing; pack.on"):
+        pack_quietly(tmp_path / "raw", tmp_path / "set", scale_policy="metric")
+    result = pack_quietly(tmp_path / "raw", tmp_path / "set", scale_policy="metric", on_bad_clip="drop")
+    assert result.report is not None
+    assert {reason: set(clips) for reason, clips in result.report.dropped.items()} == {
+        "metric_scale_missing": {"clip2"}
+    }
+    manifest = read_manifest(tmp_path / "set")
+    assert manifest.scale_policy == "metric"
+    assert manifest.metric_scale == {"given": 3, "estimated": 0, "without": 0}
+    with pytest.raises(ValueError, match="made from other clips or with other settings"):
+        pack_quietly(tmp_path / "raw", tmp_path / "set", on_bad_clip="drop")
 
 
 def break_clip(raw: Path, how: str) -> None:

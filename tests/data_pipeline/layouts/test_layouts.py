@@ -75,7 +75,7 @@ def test_packed_clips_equal_those_of_the_raw_layout(
     manifest = read_manifest(tmp_path / "set")
     assert manifest.generator["layout"] == layout
     assert manifest.generator["reading"] == SETTINGS.get(layout, {})
-    assert manifest.scale_policy == "metric"
+    assert manifest.metric_scale == {"given": len(clips), "estimated": 0, "without": 0}
     assert not set(manifest.splits["train"].sources) & set(manifest.splits["test"].sources)
     if layout not in DEALT:
         assert {split: entry.samples for split, entry in manifest.splits.items()} == {
