@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from data_pipeline.shard_writer import Sample
 from data_pipeline.unusable import UnusableClip
 
 
+@runtime_checkable
 class Towers(Protocol):
     """The frozen encoders, wherever they compute; results are on the CPU."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 HEADER_BYTES = 128
 """Of every .npy member: numpy pads to it, with room to spare."""
 
-Rows = Shaped[np.ndarray, "rows ..."]
+Rows = Shaped[np.ndarray, "_rows ..."]
 
 
 class NumberFormat(StrEnum):
