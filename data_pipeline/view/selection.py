@@ -12,7 +12,7 @@ from data_pipeline.layouts.detect import open_source
 from data_pipeline.manifest import FILE_NAME
 from data_pipeline.validate.findings import Observation
 from data_pipeline.validate.raw import RawClipJob
-from data_pipeline.validate.shards import ShardClipJob, every_sample, list_set
+from data_pipeline.validate.shards import ShardClipJob, list_set, samples_of
 
 Job = ShardClipJob | RawClipJob
 
@@ -57,7 +57,7 @@ def _jobs(source: Path, reading: ReadSettings) -> Iterable[Job]:
     listed = list_set(source)
     if isinstance(listed, Observation):
         raise ValueError(f"{source / FILE_NAME}: cannot be read ({listed.found})")
-    return every_sample(listed)
+    return [job for shard in listed.shards for job in samples_of(listed, shard)]
 
 
 def _known(jobs: dict[str, Job], clip_id: str, source: Path) -> Job:
