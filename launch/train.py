@@ -16,16 +16,19 @@ from cami2v.attention.choice import check_training
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, reason_to_skip
 from cami2v.checkpoints.fingerprint import fingerprint
+from cami2v.checkpoints.integrity import intact_checkpoint, read_record
 from cami2v.checkpoints.load import weight_names
 from cami2v.checkpoints.report import LoadReport
-from cami2v.checkpoints.resume import check_resumable, read_record
+from cami2v.checkpoints.resume import check_resumable
 from cami2v.checkpoints.save import Provenance
+from cami2v.checkpoints.write import Retention
 from cami2v.condition_frame import ConditionFrame
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
 from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
+from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.guards import (
     CameraAliveGuard,
     DeadGradientGuard,
@@ -35,6 +38,7 @@ from cami2v.training.callbacks.guards import (
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.callbacks.skipped import SkippedClips
 from cami2v.training.callbacks.validate import Validate
+from cami2v.training.ema import EmaSettings
 from cami2v.training.engine import EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
 from cami2v.training.preemption import StopRequest, StopRequests
@@ -58,6 +62,7 @@ class Plan:
     trainer: TrainerSettings
     engine: EngineSettings
     optimizer: OptimizerSettings
+    ema: EmaSettings
     logging: LoggingSettings
     guards: GuardSettings
     processes: int
@@ -92,6 +97,7 @@ def prepare(config: DictConfig) -> Plan:
     trainer = settings(config.trainer, TrainerSettings, "trainer")
     engine = settings(config.engine, EngineSettings, "engine")
     optimizer = settings(config.optimizer, OptimizerSettings, "optimizer")
+    ema = settings(config.ema, EmaSettings, "ema")
     logs = settings(config.logging, LoggingSettings, "logging")
     guards = settings(config.guards, GuardSettings, "guards")
     engine.check_machine()
@@ -109,18 +115,17 @@ def prepare(config: DictConfig) -> Plan:
     loader.validate(processes)
     _check_scale(config, loader)
     if resume_from is not None:
+        resume_from = intact_checkpoint(folder, resume_from, fall_back=config.resume == "auto")
         expected = {
-            "engine": engine.kind.value,
-            "world_size": processes,
-            "precision": engine.precision.value,
             "seed": config.seed,
             "manifest_sha256": loader.manifest.input_sha256,
+            "global_batch_size": trainer.global_batch_size,
         }
         check_resumable(read_record(resume_from), resume_from, expected)
     start = _start(config, folder, resume_from)
     start.check(config)
     return Plan(
-        trainer=trainer, engine=engine, optimizer=optimizer, logging=logs, guards=guards, processes=processes,
+        trainer=trainer, engine=engine, optimizer=optimizer, ema=ema, logging=logs, guards=guards, processes=processes,
         folder=folder, resume_from=resume_from, start=start, loader=loader,
         validation=_validation_loader(config, trainer),
     )  # fmt: skip
@@ -150,7 +155,7 @@ def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopReques
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
-        callbacks=_callbacks(config, plan, model), stop_requests=requests,
+        callbacks=_callbacks(config, plan, model), ema=plan.ema, stop_requests=requests,
     )  # fmt: skip
     if trainer.engine.is_main:
         _announce(config, plan, trainer.engine.trained_parameters)
@@ -199,13 +204,19 @@ def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Ca
         NonFiniteGuard(),
         DeadGradientGuard(),
         *_camera_guard(config, plan, model, clips, log),
+        UpdateAverage(),
         log,
-        SaveCheckpoints(every_steps=plan.trainer.checkpoint_every_steps, keep_last=plan.trainer.keep_last_checkpoints),
+        SaveCheckpoints(
+            every_steps=plan.trainer.checkpoint_every_steps,
+            retention=Retention(last=plan.trainer.keep_last_checkpoints, every_steps=plan.trainer.keep_every_steps),
+            background=plan.trainer.background_checkpoints,
+        ),
     ]
     if clips:
         sampler = instantiate_part(config.sampler, "sampler")
         every = plan.trainer.validate_every_steps
-        callbacks.append(Validate(clips=clips, sampler=sampler, every_steps=every, log=log))
+        average = plan.ema.in_validation
+        callbacks.append(Validate(clips=clips, sampler=sampler, every_steps=every, log=log, use_average=average))
     return callbacks
 
 

@@ -1,22 +1,23 @@
-"""Write checkpoints: complete or absent, whatever kills the run."""
+"""Gather what a checkpoint consists of; cami2v/checkpoints/write.py makes files of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
+from cami2v.training.ema import WeightAverage
 from cami2v.training.engine import Engine
-from cami2v.training.run_folder import FORMAT, RECORD, WEIGHTS, RunFolder
+from cami2v.training.loss_scale import loss_scale
+from cami2v.training.random_states import random_states
+from cami2v.training.run_folder import AVERAGE, FORMAT, OPTIMIZER, RANDOM_STATES, WEIGHTS
 from cami2v.training.state import TrainState
+from cami2v.training.trained_state import MOMENTS, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,55 +35,66 @@ class Provenance:
     micro_batch_size: int
 
 
-def save_checkpoint(
-    run: RunFolder, engine: Engine, state: TrainState, provenance: Provenance, *, keep_last: int
-) -> Path:
-    """Write the checkpoint of `state.step`, make it the latest and delete old ones (collective).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointContent:
+    """Everything a checkpoint holds, in host memory; nothing in it depends on how many processes trained."""
 
-    Everything is written under another name first; one rename makes it a checkpoint. A run killed at any instant keeps
-    the previous one.
-    """
-    target = run.checkpoint(state.step)
-    partial = run.checkpoints / f".saving-{target.name}"
-    if engine.is_main:
-        run.clean()
-        (partial / "engine").mkdir(parents=True)
-    engine.barrier()
-    engine.save_state(partial / "engine")
-    weights = engine.trainable_weights()
-    if engine.is_main:
-        save_weights(partial / WEIGHTS, weights, state.step, provenance)
-        record = checkpoint_record(engine, state, provenance)
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    engine.barrier()
-    if engine.is_main:
-        if target.exists():
-            # Left by a run that was killed before `latest` named it: same step, same bits.
-            replaced = target.with_name(f".replaced-{target.name}")
-            os.replace(target, replaced)
-            shutil.rmtree(replaced)
-        os.replace(partial, target)
-        run.set_latest(target)
-        run.prune(keep_last)
-    engine.barrier()
-    return target
+    step: int
+    files: dict[str, dict[str, Tensor]]
+    """Tensors of every safetensors file."""
+    metadata: dict[str, dict[str, str]]
+    record: dict[str, Any]
 
 
-def save_weights(path: Path, weights: dict[str, Tensor], step: int, provenance: Provenance) -> None:
-    """Write trained weights under our parameter names, with what is needed to use them again."""
-    metadata = {"format": f"cami2v-{FORMAT}", "step": str(step)}
-    metadata |= {name: str(value) for name, value in dataclasses.asdict(provenance).items()}
-    save_file(weights, str(path), metadata=metadata)
+def gather_content(
+    engine: Engine, state: TrainState, provenance: Provenance, average: WeightAverage | None
+) -> CheckpointContent | None:
+    """Copy weights, optimizer, average and random states to the main process; None elsewhere (collective)."""
+    trained = engine.trained_state
+    weights = _on_main(engine, trained.read(Part.WEIGHT))
+    moments: dict[str, Tensor] = {}
+    for part in MOMENTS:
+        moments |= {f"{part.value}/{name}": value for name, value in _on_main(engine, trained.read(part)).items()}
+    moments |= {f"step/{name}": torch.tensor(step) for name, step in trained.steps().items()}
+    averages = _on_main(engine, average.read()) if average is not None else None
+    own = {f"{engine.rank}/{name}": value for name, value in random_states().items()}
+    randomness = engine.gather_objects([own])
+    if not engine.is_main:
+        return None
+    labels = {"format": f"cami2v-{FORMAT}", "step": str(state.step)}
+    labels |= {name: str(value) for name, value in dataclasses.asdict(provenance).items()}
+    files = {
+        WEIGHTS: weights,
+        OPTIMIZER: moments,
+        RANDOM_STATES: {name: value for states in randomness for name, value in states.items()},
+    }
+    metadata = {WEIGHTS: labels}
+    if averages is not None and average is not None:
+        files[AVERAGE] = averages
+        metadata[AVERAGE] = labels | {"ema_decay": str(average.settings.decay)}
+    return CheckpointContent(
+        step=state.step, files=files, metadata=metadata, record=_record(engine, state, provenance, average)
+    )
 
 
-def checkpoint_record(engine: Engine, state: TrainState, provenance: Provenance) -> dict[str, Any]:
-    """Return the content of trainer.json."""
+def _on_main(engine: Engine, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Copy tensors to host memory on the main process; the others only take part in gathering them."""
+    kept = {}
+    for name, value in tensors:
+        if engine.is_main:
+            kept[name] = value.to("cpu", copy=True).contiguous()
+    return kept
+
+
+def _record(engine: Engine, state: TrainState, provenance: Provenance, average: WeightAverage | None) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "state": dataclasses.asdict(state),
         "engine": engine.settings.kind.value,
         "precision": engine.settings.precision.value,
         "world_size": engine.world_size,
+        "loss_scale": loss_scale(engine.loss_scaler),
+        "ema_decay": average.settings.decay if average is not None else None,
         "trainable": sorted(engine.trainable),
         "provenance": dataclasses.asdict(provenance),
         "versions": {package: _version(package) for package in ("cami2v", "torch", "accelerate", "deepspeed")},

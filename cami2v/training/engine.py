@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +27,7 @@ from cami2v.batch import ClipBatch, StepOutput, TrainingBatch
 from cami2v.training import environment
 from cami2v.training.environment import EngineKind
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
+from cami2v.training.trained_state import PartitionedState, ReplicatedState, ShardedState, TrainedState
 
 Item = TypeVar("Item")
 
@@ -146,7 +146,7 @@ class Engine:
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
             self._module, self._optimizer = self.accelerator.prepare(step, build_optimizer(optimizer, trainable))
         self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.accelerator.register_save_state_pre_hook(self._keep_trainable)
+        self.trained_state = self._trained_state()
 
     @property
     def rank(self) -> int:
@@ -232,36 +232,12 @@ class Engine:
         joined: list[Item] = gather_object(objects)
         return joined
 
-    def trainable_weights(self) -> dict[str, Tensor]:
-        """Return the full fp32 trainable weights on the main process, nothing elsewhere (collective)."""
-        weights = {}
-        for name, parameter in self.trainable.items():
-            full = parameter.detach()
-            if self.settings.kind.zero_stage:
-                from deepspeed.utils import safe_get_full_fp32_param
-
-                full = safe_get_full_fp32_param(parameter)
-            if self.is_main:
-                weights[name] = full.to("cpu", torch.float32, copy=True).reshape(self._shapes[name]).contiguous()
-        return weights
-
-    def save_state(self, folder: Path) -> None:
-        """Write what an exact continuation needs: trainable weights, optimizer, loss scale, RNG (collective)."""
-        extra = {"exclude_frozen_parameters": True} if self.settings.kind.zero_stage else {}
-        self.accelerator.save_state(str(folder), **extra)
-
-    def load_state(self, folder: Path) -> None:
-        """Read what `save_state` wrote in a run of the same engine and world size (collective).
-
-        Raises ValueError for a missing random state: Accelerate would go on without.
-        """
-        random_states = folder / f"random_states_{self.rank}.pkl"
-        if not random_states.is_file():
-            raise ValueError(f"{random_states}: missing, the checkpoint is incomplete; use an older one or init_from")
-        if self.settings.kind.zero_stage:
-            self.accelerator.load_state(str(folder), load_module_strict=False)
-        else:
-            self.accelerator.load_state(str(folder), strict=False)
+    @property
+    def loss_scaler(self) -> Any:
+        """The object that scales the loss under fp16: PyTorch's or DeepSpeed's; None where nothing is scaled."""
+        if self.settings.precision is not Precision.FP16:
+            return None
+        return self._module.optimizer.loss_scaler if self.settings.kind.zero_stage else self.accelerator.scaler
 
     def step_was_skipped(self) -> bool:
         """Tell whether fp16 overflow cancelled the last update."""
@@ -271,14 +247,11 @@ class Engine:
         """Leave the process group."""
         self.accelerator.end_training()
 
-    def _keep_trainable(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
-        for state in weights:
-            wanted = {f"model.{name}" for name in self.trainable}
-            # Accelerate hands over unprefixed names; a filter that matched none would save an empty file unnoticed.
-            missing = wanted - state.keys()
-            assert not missing, f"state dict lacks trainable weights: {sorted(missing)[:3]}"
-            for name in state.keys() - wanted:
-                del state[name]
+    def _trained_state(self) -> TrainedState:
+        if not self.settings.kind.zero_stage:
+            return ReplicatedState(trainable=self.trainable, shapes=self._shapes, optimizer=self._optimizer.optimizer)
+        spread = ShardedState if self.settings.kind.zero_stage == 3 else PartitionedState
+        return spread(trainable=self.trainable, shapes=self._shapes, optimizer=self._module.optimizer)
 
 
 def _accelerator(
@@ -327,6 +300,7 @@ def deepspeed_config(
     settings: EngineSettings, *, accumulation_steps: int, micro_batch_size: int, gradient_clip_norm: float | None
 ) -> dict[str, Any]:
     """Write DeepSpeed's configuration out in full, so that no launcher or default fills in another value."""
+    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "train_batch_size": micro_batch_size * accumulation_steps * environment.world_size(),
@@ -334,6 +308,8 @@ def deepspeed_config(
         # Under DeepSpeed clip_grad_norm_ only reads the norm; this is what clips. 0 means not at all.
         "gradient_clipping": gradient_clip_norm or 0.0,
         "zero_allow_untested_optimizer": True,
+        # Offloaded updates too are PyTorch's AdamW: DeepSpeed's own needs a compiler and rounds differently.
+        "zero_force_ds_cpu_optimizer": False,
         "fp16": {"enabled": settings.precision is Precision.FP16},
         "bf16": {"enabled": settings.precision is Precision.BF16},
         "zero_optimization": {
@@ -341,5 +317,6 @@ def deepspeed_config(
             "reduce_bucket_size": 50_000_000,
             "allgather_bucket_size": 50_000_000,
             "stage3_gather_16bit_weights_on_model_save": False,
+            **({"offload_optimizer": host, "offload_param": host} if settings.kind.offloads else {}),
         },
     }

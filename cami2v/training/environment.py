@@ -18,11 +18,17 @@ class EngineKind(StrEnum):
     ZERO1 = "zero1"
     ZERO2 = "zero2"
     ZERO3 = "zero3"
+    ZERO3_OFFLOAD = "zero3_offload"
 
     @property
     def zero_stage(self) -> int:
         """DeepSpeed ZeRO stage; 0 where DeepSpeed is not used."""
-        return int(self.value.removeprefix("zero")) if self.value.startswith("zero") else 0
+        return int(self.value.removeprefix("zero")[0]) if self.value.startswith("zero") else 0
+
+    @property
+    def offloads(self) -> bool:
+        """Whether parameters and optimizer states wait in host memory."""
+        return self is EngineKind.ZERO3_OFFLOAD
 
 
 def world_size() -> int:
@@ -45,8 +51,8 @@ def check_environment(
     """
     if kind is EngineKind.SINGLE and processes > 1:
         raise ValueError(
-            f"engine.kind: got single, but the run has {processes} processes; use engine=ddp, zero1, zero2 or zero3, "
-            "or one process"
+            f"engine.kind: got single, but the run has {processes} processes; use engine=ddp, zero1, zero2, zero3 "
+            "or zero3_offload, or one process"
         )
     deepspeed = _flag("ACCELERATE_USE_DEEPSPEED")
     stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", kind.zero_stage))
@@ -64,8 +70,8 @@ def check_environment(
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", {"1", "auto", str(accumulation_steps)}, "trainer.global_batch_size"),
         ("ACCELERATE_GRADIENT_CLIPPING", {"auto", "none", str(float(clip_norm or 0))}, "trainer.gradient_clip_norm"),
         ("ACCELERATE_DYNAMO_BACKEND", {"NO", "no"}, "engine"),
-        ("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", {"none"}, "engine"),
-        ("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", {"none"}, "engine"),
+        ("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", {"cpu" if kind.offloads else "none"}, "engine"),
+        ("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", {"cpu" if kind.offloads else "none"}, "engine"),
         ("ACCELERATE_DEEPSPEED_CONFIG_FILE", {"none"}, "engine"),
     ):
         value = os.environ.get(name)

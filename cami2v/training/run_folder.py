@@ -1,6 +1,6 @@
 """The folder of one run: where things lie, what may be resumed, one consistent history of metrics.
 
-<run>/config.yaml  metrics.jsonl  checkpoints/{step-00000010/{engine/,trainable.safetensors,trainer.json},latest}
+<run>/config.yaml  metrics.jsonl  checkpoints/{step-00000010/{*.safetensors,trainer.json},latest}
 <run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/  PREEMPT  PREEMPTED
 """
 
@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 """Version of the checkpoint layout."""
 WEIGHTS = "trainable.safetensors"
+AVERAGE = "ema.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+RANDOM_STATES = "random_states.safetensors"
 RECORD = "trainer.json"
 
 _STEP = re.compile(r"step-(\d{8,})")
@@ -101,11 +104,16 @@ class RunFolder:
         """Point `latest` at a checkpoint, atomically."""
         replace_text(self.checkpoints / "latest", checkpoint.name + "\n")
 
-    def prune(self, keep: int) -> None:
-        """Delete the oldest complete checkpoints beyond the last `keep`, and leftovers of interrupted work."""
+    def prune(self, keep: int, keep_every_steps: int = 0) -> None:
+        """Delete the oldest complete checkpoints beyond the last `keep`, and leftovers of interrupted work.
+
+        Those whose step is a multiple of `keep_every_steps` stay (0: none).
+        """
         latest = self.latest()
         # Later steps than the latest one exist where `latest` was set back by hand; they are not older ones.
         for step in [step for step in self.steps() if latest and self.checkpoint(step) <= latest][:-keep]:
+            if keep_every_steps and step % keep_every_steps == 0:
+                continue
             folder = self.checkpoint(step)
             # Renamed first: a deletion that is interrupted must not leave half a checkpoint under a good name.
             doomed = folder.with_name(f".removing-{folder.name}")

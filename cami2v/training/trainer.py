@@ -18,6 +18,7 @@ from cami2v.checkpoints.resume import load_checkpoint
 from cami2v.checkpoints.save import Provenance
 from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.ema import EmaSettings, WeightAverage
 from cami2v.training.engine import Engine, EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
 from cami2v.training.preemption import StopRequest, StopRequests
@@ -39,6 +40,10 @@ class TrainerSettings:
     """`camera`, `all`, or regular expressions over parameter names."""
     checkpoint_every_steps: int
     keep_last_checkpoints: int
+    keep_every_steps: int
+    """Checkpoints of multiples of this stay beside the last ones; 0: none."""
+    background_checkpoints: bool
+    """Write files while training goes on."""
     log_every_steps: int
     validate_every_steps: int
     validation_clips: int
@@ -52,7 +57,7 @@ class TrainerSettings:
         ):  # fmt: skip
             if getattr(self, key) < 1:
                 raise ValueError(f"trainer.{key}: got {getattr(self, key)}, expected at least 1")
-        for key in ("validate_every_steps", "validation_clips"):
+        for key in ("keep_every_steps", "validate_every_steps", "validation_clips"):
             if getattr(self, key) < 0:
                 raise ValueError(f"trainer.{key}: got {getattr(self, key)}, expected at least 0")
         if self.gradient_clip_norm is not None and self.gradient_clip_norm <= 0:
@@ -95,6 +100,7 @@ class Trainer:
         folder: RunFolder,
         provenance: Provenance,
         callbacks: Sequence[Callback],
+        ema: EmaSettings | None = None,
         resume_from: Path | None = None,
         stop_requests: StopRequests | None = None,
     ) -> None:
@@ -111,15 +117,16 @@ class Trainer:
             model=model, settings=engine, optimizer=optimizer, accumulation_steps=self.accumulation_steps,
             micro_batch_size=settings.micro_batch_size, gradient_clip_norm=settings.gradient_clip_norm,
         )  # fmt: skip
+        average = WeightAverage(self.engine.trained_state, ema) if ema is not None and ema.decay is not None else None
         self.state = TrainState()
         if resume_from is not None:
-            self.state = load_checkpoint(resume_from, self.engine, provenance)
+            self.state = load_checkpoint(resume_from, self.engine, provenance, average)
             if self.engine.is_main:
                 folder.clean()
                 folder.trim_metrics(self.state.step)
         self.run = RunContext(
             engine=self.engine, state=self.state, folder=folder, provenance=provenance,
-            max_steps=settings.max_steps, global_batch_size=settings.global_batch_size,
+            max_steps=settings.max_steps, global_batch_size=settings.global_batch_size, average=average,
         )  # fmt: skip
 
     def fit(self) -> TrainState:

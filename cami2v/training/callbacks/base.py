@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cami2v.checkpoints.save import Provenance
+from cami2v.training.ema import WeightAverage
 from cami2v.training.engine import Engine
 from cami2v.training.run_folder import RunFolder
 from cami2v.training.state import StepReport, TrainState
@@ -20,6 +21,7 @@ class RunContext:
     provenance: Provenance
     max_steps: int
     global_batch_size: int
+    average: WeightAverage | None = None
 
     def due(self, every_steps: int) -> bool:
         """Tell whether something that happens every so many steps, and after the last one, happens now (0: never)."""

@@ -31,16 +31,33 @@ class Validate(Callback):
     All processes walk in lockstep, as ZeRO-3 needs it; clips are dealt to them in turn.
     """
 
-    def __init__(self, *, clips: Sequence[ClipBatch], sampler: Any, every_steps: int, log: MetricsLog) -> None:
+    def __init__(
+        self,
+        *,
+        clips: Sequence[ClipBatch],
+        sampler: Any,
+        every_steps: int,
+        log: MetricsLog,
+        use_average: bool = False,
+    ) -> None:
         self.clips = list(clips)
         self.sampler = sampler
         self.every_steps = every_steps
         self.log = log
+        self.use_average = use_average
 
     def on_step_end(self, run: RunContext, report: StepReport) -> None:
-        """Validate where it is due (collective)."""
+        """Validate the trained weights, or with `use_average` their average, where it is due (collective)."""
         if not (self.clips and run.due(self.every_steps)):
             return
+        if self.use_average:
+            assert run.average is not None
+            with run.average.in_place():
+                self._validate(run)
+        else:
+            self._validate(run)
+
+    def _validate(self, run: RunContext) -> None:
         folder = run.folder.samples / f"step-{run.state.step:08d}"
         world, rank = run.engine.world_size, run.engine.rank
         results = torch.zeros(len(self.clips), 2, dtype=torch.float64)

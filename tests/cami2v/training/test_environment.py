@@ -20,7 +20,7 @@ def check(kind: str, *, precision: str = "fp32", accumulation_steps: int = 2, pr
     )
 
 
-@pytest.mark.parametrize("kind", ["ddp", "zero1", "zero2", "zero3"])
+@pytest.mark.parametrize("kind", ["ddp", "zero1", "zero2", "zero3", "zero3_offload"])
 def test_torchrun_agrees_with_every_engine(kind: str) -> None:
     os.environ.update(RANK="0", WORLD_SIZE="2")
     check(kind)

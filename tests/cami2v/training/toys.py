@@ -15,20 +15,25 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from cami2v.batch import Cameras, ClipBatch, StepOutput
+from cami2v.checkpoints import write
 from cami2v.checkpoints.fingerprint import fingerprint
-from cami2v.checkpoints.resume import check_resumable, read_record
+from cami2v.checkpoints.integrity import intact_checkpoint, read_record
+from cami2v.checkpoints.resume import check_resumable
 from cami2v.checkpoints.save import Provenance
+from cami2v.checkpoints.write import Retention
 from cami2v.draws import Draws
-from cami2v.training import environment
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
+from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.guards import NonFiniteGuard
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
+from cami2v.training.ema import EmaSettings
 from cami2v.training.engine import EngineKind, EngineSettings, Precision
 from cami2v.training.optimizer import OptimizerSettings
 from cami2v.training.preemption import StopRequests
 from cami2v.training.run_folder import RunFolder, resolve_resume
 from cami2v.training.trainer import Trainer, TrainerSettings
+from launch.processes import die_with_parent
 
 FRAMES, SIZE = 2, 4
 SEED = 7
@@ -123,8 +128,8 @@ def trainer_settings(**changes: object) -> TrainerSettings:
     """Return small settings: global batch 4 in micro-batches of 1."""
     values: dict = {
         "max_steps": 6, "global_batch_size": 4, "micro_batch_size": 1, "gradient_clip_norm": 0.5, "trainable": "all",
-        "checkpoint_every_steps": 3, "keep_last_checkpoints": 2, "log_every_steps": 1, "validate_every_steps": 0,
-        "validation_clips": 0, "validation_split": "test",
+        "checkpoint_every_steps": 3, "keep_last_checkpoints": 2, "keep_every_steps": 0, "background_checkpoints": False,
+        "log_every_steps": 1, "validate_every_steps": 0, "validation_clips": 0, "validation_split": "test",
     }  # fmt: skip
     return TrainerSettings(**(values | changes))
 
@@ -148,15 +153,15 @@ class KillDuringSave(Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_fit_start(self, run) -> None:
-        save = run.engine.save_state
+    def on_step_end(self, run, report) -> None:
+        if report.step == self.step:
+            save = write.save_file
 
-        def save_and_die(folder: Path) -> None:
-            save(folder)
-            if run.state.step == self.step:
+            def save_and_die(*arguments, **options) -> None:
+                save(*arguments, **options)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        run.engine.save_state = save_and_die
+            write.save_file = save_and_die
 
 
 def train(
@@ -171,6 +176,7 @@ def train(
     dropout: float = 0.1,
     model: nn.Module | None = None,
     callbacks: tuple[Callback, ...] = (),
+    ema_decay: float | None = None,
     stop_requests: StopRequests | None = None,
     **changes: object,
 ) -> Trainer:
@@ -185,20 +191,25 @@ def train(
         micro_batch_size=settings.micro_batch_size,
     )  # fmt: skip
     if checkpoint is not None:
-        expected = {"engine": kind, "world_size": environment.world_size(), "precision": precision, "seed": SEED}
+        checkpoint = intact_checkpoint(run, checkpoint, fall_back=resume == "auto")
+        expected = {"seed": SEED, "global_batch_size": settings.global_batch_size}
         check_resumable(read_record(checkpoint), checkpoint, expected)
     log = MetricsLog(every_steps=1, settings=logging, config={})
     own: list[Callback] = [
         NonFiniteGuard(),
+        UpdateAverage(),
         log,
-        SaveCheckpoints(every_steps=settings.checkpoint_every_steps, keep_last=settings.keep_last_checkpoints),
+        *([KillDuringSave(kill_at)] if kill_at is not None else []),
+        SaveCheckpoints(
+            every_steps=settings.checkpoint_every_steps,
+            retention=Retention(last=settings.keep_last_checkpoints, every_steps=settings.keep_every_steps),
+            background=settings.background_checkpoints,
+        ),
     ]
-    if kill_at is not None:
-        own.append(KillDuringSave(kill_at))
     trainer = Trainer(
         model=model, loader=stream or ToyStream(), settings=settings, engine=engine_settings(kind, precision),
         optimizer=OPTIMIZER, folder=run, provenance=provenance, callbacks=[*own, *callbacks], resume_from=checkpoint,
-        stop_requests=stop_requests,
+        ema=EmaSettings(decay=ema_decay, warmup=True, in_validation=False), stop_requests=stop_requests,
     )  # fmt: skip
     trainer.fit()
     return trainer
@@ -212,6 +223,7 @@ def forget_engine() -> None:
 
 def main() -> None:
     """Run a list of training cases, one after the other, in this process: toys.py '[{"folder": ..., "kind": ...}]'."""
+    die_with_parent()
     for case in json.loads(sys.argv[1]):
         case["folder"] = Path(case["folder"])
         train(**case)
