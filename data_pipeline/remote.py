@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -25,6 +26,9 @@ FIRST_PAUSE_SECONDS = 1.0
 """Before the second attempt; doubles every time."""
 QUERY_VARIABLE = "CAMI2V_SHARDS_QUERY"
 """Environment variable with the query of http(s) addresses, such as a signature; never printed, logged or stored."""
+
+_SERVICE_ERRORS = {"s3": ("botocore.exceptions", "BotoCoreError"), "hf": ("huggingface_hub.errors", "HTTPError")}
+"""What the packages behind a scheme raise for a connection that fails, which is no OSError."""
 
 Result = TypeVar("Result")
 
@@ -111,7 +115,7 @@ class RemoteFolder:
 
     def _open(self) -> AbstractFileSystem:
         scheme = scheme_of(self.url)
-        options = {}
+        options: dict[str, Any] = {}
         if scheme in ("http", "https"):
             timeout = aiohttp.ClientTimeout(
                 total=None, sock_connect=self.timeout_seconds, sock_read=self.timeout_seconds
@@ -120,7 +124,9 @@ class RemoteFolder:
             options = {"client_kwargs": {"timeout": timeout, "trust_env": True}, "encoded": bool(self._query)}
         elif scheme == "s3":
             seconds = self.timeout_seconds
-            options = {"config_kwargs": {"connect_timeout": seconds, "read_timeout": seconds}}
+            # Retries are ours: those of botocore would multiply the time until a silent server is given up.
+            once = {"total_max_attempts": 1}
+            options = {"config_kwargs": {"connect_timeout": seconds, "read_timeout": seconds, "retries": once}}
         try:
             # fsspec keeps one object per process and set of options; one from before a fork would not work.
             return fsspec.filesystem(scheme, **options)
@@ -131,13 +137,13 @@ class RemoteFolder:
             ) from error
 
     def _retry(self, name: str, fetch: Callable[[], Result], attempts: int) -> Result:
-        pause = FIRST_PAUSE_SECONDS
+        pause, failures = FIRST_PAUSE_SECONDS, _failures(scheme_of(self.url))
         for attempt in range(1, attempts + 1):
             try:
                 return fetch()
             except FileNotFoundError as error:
                 raise MissingFileError(f"{self.url}/{name}") from self._shown(error)
-            except (OSError, aiohttp.ClientError) as error:
+            except failures as error:
                 reason = self._without_query(f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": "))
                 if attempt == attempts or _final(error):
                     raise ValueError(
@@ -157,9 +163,17 @@ class RemoteFolder:
         return None if self._query else error
 
 
+def _failures(scheme: str | None) -> tuple[type[Exception], ...]:
+    """Return what a fetch may raise that is not a fault of this program."""
+    if scheme not in _SERVICE_ERRORS:
+        return OSError, aiohttp.ClientError
+    module, name = _SERVICE_ERRORS[scheme]
+    service_error: type[Exception] = getattr(importlib.import_module(module), name)
+    return OSError, aiohttp.ClientError, service_error
+
+
 def _final(error: BaseException) -> bool:
-    """Tell whether asking again is pointless: the server understood and refused."""
-    status = getattr(error, "status", None)
-    return isinstance(error, PermissionError) or (
-        isinstance(status, int) and 400 <= status < 500 and status not in (408, 416, 425, 429)
-    )
+    """Tell whether asking again is pointless: the server understood and refused, or there is nothing to log in with."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    refused = isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError"
+    return refused or (isinstance(status, int) and 400 <= status < 500 and status not in (408, 416, 425, 429))

@@ -215,18 +215,24 @@ class CachedShards(ShardStore):
         """
         while self.limit_bytes is not None:
             with _locked(self.cache / ".room.lock"):
-                if self._taken(partial) + size <= self.limit_bytes:
-                    break
+                if self._fits(partial, size, self.limit_bytes):
+                    return True
                 used = sorted((shard.stat().st_mtime, shard) for shard in self.cache.glob("*/*.tar"))
                 shards = [shard for when, shard in used if when < time.time() - GRACE_SECONDS]
                 for shard in [*self._abandoned(partial), *shards]:
                     shard.unlink(missing_ok=True)
-                    if self._taken(partial) + size <= self.limit_bytes:
-                        partial.touch()
+                    if self._fits(partial, size, self.limit_bytes):
                         return True
             if not wait:
                 return False
             time.sleep(_WAIT_SECONDS)  # the rest is being fetched or read, and may go after that
+        partial.touch()
+        return True
+
+    def _fits(self, partial: Path, size: int, limit_bytes: int) -> bool:
+        """Reserve the bytes of `partial` if they fit; call it with the room's lock, or two processes take the same."""
+        if self._taken(partial) + size > limit_bytes:
+            return False
         partial.touch()
         return True
 

@@ -11,12 +11,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import HTTPError
 
 from data_pipeline.loader import ClipLoader
 from data_pipeline.manifest import ShardEntry, read_manifest
+from data_pipeline.remote import RemoteFolder
 from data_pipeline.shard_store import CachedShards
 from tests.data_pipeline.damage import copy_set
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
@@ -286,6 +289,23 @@ def test_an_address_with_a_secret_is_refused_without_repeating_it(tmp_path: Path
     with pytest.raises(ValueError, match=remedy) as caught:
         loader(tmp_path, shards=address)
     assert "secret" not in str(caught.value).replace("is often secret", "")
+
+
+class _Refused(HTTPError):
+    response = SimpleNamespace(status_code=404)
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(HTTPError("no route"), 4), (_Refused("gone"), 1)])
+def test_what_the_packages_behind_a_scheme_raise_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, attempts: int
+) -> None:
+    def fail(*arguments: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(RemoteFolder, "_fetch", fail)
+    with pytest.raises(ValueError, match=f"hf://datasets/a/b/x: cannot be fetched .*{attempts} attempts") as caught:
+        RemoteFolder("hf://datasets/a/b", timeout_seconds=1.0).read("x")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
