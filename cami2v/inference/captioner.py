@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cami2v.checkpoints.hub import ask_hub
 
-Frames = UInt8[ndarray, "frames height width 3"]
+Frames = UInt8[ndarray, "_frames _height _width 3"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 """`auto`: as the weights are stored."""
 
