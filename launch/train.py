@@ -26,13 +26,14 @@ from cami2v.condition_frame import ConditionFrame
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
 from cami2v.training import environment
+from cami2v.training.bad_steps import BadStepSettings
+from cami2v.training.callbacks.bad_steps import BadStepGuard
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
 from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.guards import (
     CameraAliveGuard,
     DeadGradientGuard,
-    NonFiniteGuard,
     TrainingStoppedError,
 )
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
@@ -65,6 +66,7 @@ class Plan:
     ema: EmaSettings
     logging: LoggingSettings
     guards: GuardSettings
+    faults: BadStepSettings
     processes: int
     folder: RunFolder
     resume_from: Path | None
@@ -100,6 +102,7 @@ def prepare(config: DictConfig) -> Plan:
     ema = settings(config.ema, EmaSettings, "ema")
     logs = settings(config.logging, LoggingSettings, "logging")
     guards = settings(config.guards, GuardSettings, "guards")
+    faults = settings(config.faults, BadStepSettings, "faults")
     engine.check_machine()
     environment.check_environment(
         engine.kind,
@@ -125,7 +128,8 @@ def prepare(config: DictConfig) -> Plan:
     start = _start(config, folder, resume_from)
     start.check(config)
     return Plan(
-        trainer=trainer, engine=engine, optimizer=optimizer, ema=ema, logging=logs, guards=guards, processes=processes,
+        trainer=trainer, engine=engine, optimizer=optimizer, ema=ema, logging=logs, guards=guards, faults=faults,
+        processes=processes,
         folder=folder, resume_from=resume_from, start=start, loader=loader,
         validation=_validation_loader(config, trainer),
     )  # fmt: skip
@@ -155,7 +159,7 @@ def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopReques
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,
-        callbacks=_callbacks(config, plan, model), ema=plan.ema, stop_requests=requests,
+        callbacks=_callbacks(config, plan, model), ema=plan.ema, stop_requests=requests, bad_steps=plan.faults,
     )  # fmt: skip
     if trainer.engine.is_main:
         _announce(config, plan, trainer.engine.trained_parameters)
@@ -201,7 +205,7 @@ def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Ca
     clips = _validation_clips(config, plan)
     callbacks: list[Callback] = [
         SkippedClips(stream=plan.loader, log=log),
-        NonFiniteGuard(),
+        BadStepGuard(plan.faults),
         DeadGradientGuard(),
         *_camera_guard(config, plan, model, clips, log),
         UpdateAverage(),

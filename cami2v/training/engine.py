@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -33,6 +34,9 @@ Item = TypeVar("Item")
 
 Look = Callable[[Any, Any], Tensor]
 """Computes a tensor from the model (unwrapped) and a batch."""
+
+Judge = Callable[[StepOutput], bool]
+"""Tells whether a step must not change the weights."""
 
 
 class Precision(StrEnum):
@@ -145,6 +149,7 @@ class Engine:
             # PyTorch 2.15 renames the argument, Accelerate 1.15 does not know the new name yet.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
             self._module, self._optimizer = self.accelerator.prepare(step, build_optimizer(optimizer, trainable))
+        self._skipped = False
         self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.trained_state = self._trained_state()
 
@@ -183,26 +188,38 @@ class Engine:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def forward_backward(self, batch: TrainingBatch) -> StepOutput:
-        """Add one micro-batch's gradient, divided by the number of micro-batches of a step (collective)."""
+    def forward_backward(self, batch: TrainingBatch, is_bad: Judge | None = None) -> StepOutput:
+        """Add one micro-batch's gradient, divided by the number of micro-batches of a step (collective).
+
+        `is_bad` sees the output first. Where it is true the gradient becomes NaN, and no engine makes that update.
+        """
         # Dropout then belongs to the samples, like every other draw: neither the number of processes nor a restart
         # changes its masks.
         torch.manual_seed(int(batch.seeds[0]) & (2**63 - 1))
         with self.accelerator.accumulate(self._module):
             loss, loss_per_sample, timesteps = self._module(batch.to(self.device, non_blocking=True))
-            self.accelerator.backward(loss)
-        return StepOutput(
-            loss=loss.detach().float(), loss_per_sample=loss_per_sample.detach().float(), timesteps=timesteps
-        )
+            output = StepOutput(
+                loss=loss.detach().float(), loss_per_sample=loss_per_sample.detach().float(), timesteps=timesteps
+            )
+            # DeepSpeed updates inside the last backward pass, so what must not be learned has to be known before it.
+            self.accelerator.backward(loss * math.nan if is_bad is not None and is_bad(output) else loss)
+        return output
 
     def finish_step(self) -> float:
-        """Clip, update and return the gradient norm before clipping (collective)."""
+        """Clip, update and return the gradient norm before clipping (collective).
+
+        Weights and optimizer stay as they are where it is not finite, under every engine.
+        """
         assert self.accelerator.sync_gradients, "finish_step before all micro-batches of the step"
         limit = self.gradient_clip_norm if self.gradient_clip_norm is not None else float("inf")
         norm = self.accelerator.clip_grad_norm_(list(self.trainable.values()), limit)
-        self._optimizer.step()
+        norm = math.nan if norm is None else float(norm)
+        # Under fp16 the loss scaler must see the overflow, and skips by itself; so does DeepSpeed.
+        if math.isfinite(norm) or self.settings.kind.zero_stage or self.settings.precision is Precision.FP16:
+            self._optimizer.step()
         self._optimizer.zero_grad()
-        return float("nan") if norm is None else float(norm)
+        self._skipped = not math.isfinite(norm) or bool(self.accelerator.optimizer_step_was_skipped)
+        return norm
 
     def evaluate(self, batch: ClipBatch) -> StepOutput:
         """Compute the loss of a batch without gradient, in evaluation mode (collective)."""
@@ -240,8 +257,8 @@ class Engine:
         return self._module.optimizer.loss_scaler if self.settings.kind.zero_stage else self.accelerator.scaler
 
     def step_was_skipped(self) -> bool:
-        """Tell whether fp16 overflow cancelled the last update."""
-        return bool(self.accelerator.optimizer_step_was_skipped)
+        """Tell whether the last update was not made: the gradient was not finite (under fp16 that is usual)."""
+        return self._skipped
 
     def close(self) -> None:
         """Leave the process group."""
@@ -311,7 +328,8 @@ def deepspeed_config(
         # Offloaded updates too are PyTorch's AdamW: DeepSpeed's own needs a compiler and rounds differently.
         "zero_force_ds_cpu_optimizer": False,
         "fp16": {"enabled": settings.precision is Precision.FP16},
-        "bf16": {"enabled": settings.precision is Precision.BF16},
+        # Without this check ZeRO-1 and 2 would make an update with a gradient that is not finite.
+        "bf16": {"enabled": settings.precision is Precision.BF16, "check_grad_overflow": True},
         "zero_optimization": {
             "stage": settings.kind.zero_stage,
             "reduce_bucket_size": 50_000_000,

@@ -71,6 +71,11 @@ class RunFolder:
         """Is there while the run waits to be started again: for launchers that lose the exit code, such as torchrun."""
         return self.path / "PREEMPTED"
 
+    @property
+    def faults(self) -> Path:
+        """What bad steps trained on."""
+        return self.path / "faults"
+
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint of a step."""
         return self.checkpoints / f"step-{step:08d}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from cami2v.batch import StepOutput, TrainingBatch
 from cami2v.training.preemption import StopRequest
 
 
@@ -19,6 +20,9 @@ class TrainState:
     """Wall time spent in finished steps, over all restarts."""
     tracking_id: str | None = None
     """Identity of the run at the experiment tracker."""
+    recent_losses: list[float] = field(default_factory=list)
+    """Of the last good steps: what an exploding loss is measured by."""
+    bad_steps_in_a_row: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,9 @@ class StepReport:
     gradient_norm: float
     """Before clipping."""
     skipped: bool
-    """fp16 overflow: the weights did not change."""
+    """The gradient was not finite, so the weights did not change. Under fp16 that is usual: the loss scale adapts."""
+    exploded: bool
+    """The loss was beyond the limit, so the update was not made."""
     seconds: float
     """Of the slowest process."""
     data_wait_seconds: float
@@ -42,5 +48,5 @@ class StepReport:
     """Largest of all processes: device memory where there is a GPU, else resident memory."""
     stop: StopRequest
     """What any process was asked by now; all processes see the same. NONE at the last step, which ends it anyway."""
-    suspects: tuple[str, ...]
-    """Clips of this process whose loss was not finite."""
+    work: tuple[tuple[TrainingBatch, StepOutput], ...]
+    """This process's micro-batches and what came of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,13 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 
 from cami2v.batch import StepOutput, TrainingBatch
 from cami2v.checkpoints.resume import load_checkpoint
 from cami2v.checkpoints.save import Provenance
 from cami2v.training import environment
+from cami2v.training.bad_steps import REMEMBERED_LOSSES, BadStepSettings
 from cami2v.training.callbacks.base import Callback, RunContext
 from cami2v.training.ema import EmaSettings, WeightAverage
 from cami2v.training.engine import Engine, EngineSettings
@@ -103,12 +105,14 @@ class Trainer:
         ema: EmaSettings | None = None,
         resume_from: Path | None = None,
         stop_requests: StopRequests | None = None,
+        bad_steps: BadStepSettings | None = None,
     ) -> None:
         self.loader = loader
         self.settings = settings
         self.optimizer = optimizer
         self.seed = provenance.seed
         self.callbacks = list(callbacks)
+        self.bad_steps = bad_steps
         self.stop_requests = stop_requests or StopRequests()
         self.stop = StopRequest.NONE
         """Why the last `fit` ended before `max_steps`; what it had learned is saved."""
@@ -151,39 +155,52 @@ class Trainer:
         started, waited = time.perf_counter(), 0.0
         learning_rate = self.optimizer.learning_rate_at(self.state.step, self.settings.max_steps)
         self.engine.start_step(learning_rate)
-        outputs: list[StepOutput] = []
-        suspects: list[str] = []
-        for _ in range(self.accumulation_steps):
+        work: list[tuple[TrainingBatch, StepOutput]] = []
+        loss, exploded = math.nan, False
+
+        def explodes(last: StepOutput) -> bool:
+            nonlocal loss, exploded
+            loss = self._mean_loss([*(output.loss for _, output in work), last.loss])
+            exploded = self.bad_steps is not None and self.bad_steps.explodes(loss, self.state.recent_losses)
+            return exploded
+
+        while len(work) < self.accumulation_steps:
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            output = self.engine.forward_backward(batch)
-            outputs.append(output)
-            suspects += batch.clip_ids
+            is_last = len(work) + 1 == self.accumulation_steps
+            work.append((batch, self.engine.forward_backward(batch, explodes if is_last else None)))
         gradient_norm = self.engine.finish_step()
-        losses = torch.stack([output.loss for output in outputs]).double().cpu()
-        finite = torch.cat([output.loss_per_sample for output in outputs]).isfinite().tolist()
         seconds = time.perf_counter() - started
         asked_to_stop = self.stop_requests.pending()
         measured = torch.tensor([seconds, waited, _peak_memory_bytes(), asked_to_stop], dtype=torch.float64)
-        rows = self.engine.gather_rows(torch.cat([measured, losses]))
+        rows = self.engine.gather_rows(measured)
         self.state.step += 1
         self.state.samples_seen += self.settings.global_batch_size
         self.state.seconds += float(rows[:, 0].max())
+        skipped = self.engine.step_was_skipped()
+        if math.isfinite(loss) and not skipped:
+            self.state.recent_losses = [*self.state.recent_losses, loss][-REMEMBERED_LOSSES:]
         return StepReport(
             step=self.state.step,
             samples=self.settings.global_batch_size,
-            # In sample order: micro-batch k of process r comes before micro-batch k of process r + 1.
-            loss=float(rearrange(rows[:, 4:], "process micro -> (micro process)").mean()),
+            loss=loss,
+            exploded=exploded,
             learning_rate=learning_rate,
             gradient_norm=gradient_norm,
-            skipped=self.engine.step_was_skipped(),
+            skipped=skipped,
             seconds=float(rows[:, 0].max()),
             data_wait_seconds=float(rows[:, 1].mean()),
             peak_memory_bytes=int(rows[:, 2].max()),
             stop=StopRequest(int(rows[:, 3].max())) if self.state.step < self.settings.max_steps else StopRequest.NONE,
-            suspects=tuple(clip for clip, good in zip(suspects, finite, strict=True) if not good),
+            work=tuple(work),
         )
+
+    def _mean_loss(self, losses: Sequence[Tensor]) -> float:
+        """Return the mean over the global batch (collective)."""
+        rows = self.engine.gather_rows(torch.stack(list(losses)).double().cpu())
+        # In sample order: micro-batch k of process r comes before micro-batch k of process r + 1.
+        return float(rearrange(rows, "process micro -> (micro process)").mean())
 
 
 def _peak_memory_bytes() -> int:

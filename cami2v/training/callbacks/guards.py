@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 
 from cami2v.batch import Cameras, ClipBatch
@@ -19,27 +18,6 @@ logger = logging.getLogger(__name__)
 
 class TrainingStoppedError(RuntimeError):
     """A guard ended the run; the message is one line for the user."""
-
-
-class NonFiniteGuard(Callback):
-    """Stop at a loss or gradient norm that is not finite, before the checkpoint callback sees the step.
-
-    Every process sees the same reduced numbers, so all of them stop.
-    """
-
-    def on_step_end(self, run: RunContext, report: StepReport) -> None:
-        """Raise TrainingStoppedError. fp16 overflow alone is no reason: the update was skipped."""
-        broken = not math.isfinite(report.loss) or (not math.isfinite(report.gradient_norm) and not report.skipped)
-        if not broken:
-            return
-        latest = run.folder.latest()
-        clips = f", clips {', '.join(report.suspects[:4])}" if report.suspects else ""
-        raise TrainingStoppedError(
-            f"step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm} (learning rate "
-            f"{report.learning_rate:g}{clips}); stopped without saving. Last good checkpoint: "
-            f"{latest if latest else 'none'}. Lower optimizer.learning_rate, use another engine.precision, or remove "
-            "the clips"
-        )
 
 
 class DeadGradientGuard(Callback):

@@ -22,10 +22,11 @@ from cami2v.checkpoints.resume import check_resumable
 from cami2v.checkpoints.save import Provenance
 from cami2v.checkpoints.write import Retention
 from cami2v.draws import Draws
+from cami2v.training.bad_steps import BadStepSettings
+from cami2v.training.callbacks.bad_steps import BadStepGuard
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
 from cami2v.training.callbacks.ema import UpdateAverage
-from cami2v.training.callbacks.guards import NonFiniteGuard
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.ema import EmaSettings
 from cami2v.training.engine import EngineKind, EngineSettings, Precision
@@ -144,6 +145,7 @@ def engine_settings(kind: str, precision: str = "fp32") -> EngineSettings:
 OPTIMIZER = OptimizerSettings(
     learning_rate=1e-2, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=1e-2, schedule="cosine", warmup_steps=2
 )
+BAD_STEPS = BadStepSettings(bad_step="stop", bad_steps_in_a_row=3, loss_explosion=100.0)
 LOGGING = LoggingSettings(wandb="off", project="test", entity=None)
 
 
@@ -178,6 +180,7 @@ def train(
     callbacks: tuple[Callback, ...] = (),
     ema_decay: float | None = None,
     stop_requests: StopRequests | None = None,
+    bad_steps: BadStepSettings = BAD_STEPS,
     **changes: object,
 ) -> Trainer:
     """Train the toy model, or another one, as launch/train.py trains the real one."""
@@ -196,7 +199,7 @@ def train(
         check_resumable(read_record(checkpoint), checkpoint, expected)
     log = MetricsLog(every_steps=1, settings=logging, config={})
     own: list[Callback] = [
-        NonFiniteGuard(),
+        BadStepGuard(bad_steps),
         UpdateAverage(),
         log,
         *([KillDuringSave(kill_at)] if kill_at is not None else []),
@@ -210,6 +213,7 @@ def train(
         model=model, loader=stream or ToyStream(), settings=settings, engine=engine_settings(kind, precision),
         optimizer=OPTIMIZER, folder=run, provenance=provenance, callbacks=[*own, *callbacks], resume_from=checkpoint,
         ema=EmaSettings(decay=ema_decay, warmup=True, in_validation=False), stop_requests=stop_requests,
+        bad_steps=bad_steps,
     )  # fmt: skip
     trainer.fit()
     return trainer
