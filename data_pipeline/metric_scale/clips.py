@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from data_pipeline.bad_clips import BadClip
-from data_pipeline.index import read_sample
 from data_pipeline.layouts.clip import PosedClip
 from data_pipeline.metric_scale.depth import DepthFrames
 from data_pipeline.metric_scale.estimate import Lack, Unscaled, enough_points
@@ -23,11 +21,11 @@ from data_pipeline.metric_scale.points import ClipPoints, frames_needed, triangu
 from data_pipeline.metric_scale.settings import ScaleSettings
 from data_pipeline.realestate10k.track import PoseTrack, track_sha256
 from data_pipeline.validate.cameras import check_intrinsics, check_poses, pixel_aspect
-from data_pipeline.validate.clip import ReadClip
+from data_pipeline.validate.clip import ClipResult, ReadClip
 from data_pipeline.validate.findings import Place
 from data_pipeline.validate.matches import Frame
 from data_pipeline.validate.raw import RawClip
-from data_pipeline.validate.shards import ShardClip, ShardClipJob, parse_cameras
+from data_pipeline.validate.shards import ShardClipJob, open_shard_clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +123,12 @@ def _square(frame: Frame, aspect: float, short_side: int | None) -> UInt8[np.nda
 
 
 def _open(job: ScaleJob) -> ReadClip:
-    place = Place(shard="", clip=job.clip_id, split=job.split)
     if isinstance(job.clip, PosedClip):
-        return RawClip(place, job.clip)
-    where = f"{job.clip.shard.path} sample {job.clip_id}"
-    try:
-        members = read_sample(job.clip.shard.path, job.clip.sample)
-        about, stored = json.loads(members["json"]), parse_cameras(members["cameras.npz"])
-        return ShardClip(place, about, stored, members, cut=not job.clip.by_time, metric=job.clip.metric)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, zipfile.BadZipFile) as error:
-        raise _UnreadableError(f"{where}: {error}") from error
+        return RawClip(Place(shard="", clip=job.clip_id, split=job.split), job.clip)
+    clip = open_shard_clip(job.clip)
+    if isinstance(clip, ClipResult):
+        raise _UnreadableError(f"{job.clip.shard.path} sample {job.clip_id}: {clip.findings[0].found}")
+    return clip
 
 
 def _cameras_sha256(clip: ReadClip) -> str:
