@@ -122,6 +122,13 @@ def test_a_packed_set_gives_estimates_that_its_raw_folder_takes(world: World, tm
     pack_quietly(raw, tmp_path / "metric", min_shards=1, scale_policy="metric")
     again = scale(tmp_path / "metric", StoredDepthMaps(world.depth), tmp_path / "other" / FILE_NAME)
     assert (again.given, again.scaled) == (6, {})
+    shard = next((tmp_path / "metric").glob("test-*.tar"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 4] ^= 255
+    shard.write_bytes(damaged)
+    again = scale(tmp_path / "metric", StoredDepthMaps(world.depth), tmp_path / "other" / FILE_NAME)
+    assert again.given == 5
+    assert [row["reason"] for row in again.unscaled.values()] == ["unreadable"]
 
 
 def test_an_interrupted_run_is_continued_to_the_same_bytes(world: World, tmp_path: Path) -> None:
