@@ -102,6 +102,7 @@ class ClipLoader:
             read_frozen_split(frozen_split, "data.frozen_split").check(self.manifest, split, shards)
         _check_shards(self.store, self.split, split)
         self._check_lengths(refuse=max_skip_rate == 0)
+        self._warn_of_enlarging()
         self.condition_frame = condition_frame
         self.cache: ClipCache | None = None
         if cache is not None:
@@ -247,6 +248,19 @@ class ClipLoader:
         )
         _require(not refuse, message)
         logger.warning("%s. Training replaces such clips, up to data.max_skip_rate=%g", message, self.max_skip_rate)
+
+    def _warn_of_enlarging(self) -> None:
+        """Say where frames were made smaller than they are now wanted."""
+        packed, wanted = self.manifest.frame_format.get("short_side"), min(self.settings.resolution)
+        if isinstance(packed, int) and packed < wanted:
+            logger.warning(
+                "%s: packed with short_side %d, so that frames are enlarged to data.resolution=%s; pack again with "
+                "pack.frame_format.short_side=%d",
+                self.folder,
+                packed,
+                list(self.settings.resolution),
+                wanted,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,6 @@ class StoredGrid:
         """Return fx fy cx cy divided by the stored size from those divided by the size before."""
         return normalized * np.tile([self.resized[1] / self.width, self.resized[0] / self.height], 2)
 
-    def pixel_aspect(self, native: float, height: int, width: int) -> float:
-        """Return width over height of a stored pixel from those of a pixel of the `height` x `width` frame."""
-        return native * (width / self.resized[1]) / (height / self.resized[0])
-
 
 def encode_clip(clip: InspectedClip, frame_format: PackedFormat, tool: str) -> dict[str, bytes]:
     """Return the sample's members by extension; raises BadClip where the video does not decode."""
@@ -151,7 +147,9 @@ def encode_clip(clip: InspectedClip, frame_format: PackedFormat, tool: str) -> d
             "frames": len(clip.frame_indices),
             "frames_per_second": clip.frames_per_second,
         },
-        "pixel_aspect": grid.pixel_aspect(clip.pixel_aspect, clip.native_height, clip.native_width),
+        # Scaling to whole pixels changes it by less than a column's worth, which the intrinsics tell exactly. Were it
+        # stated here, the loader would resample frames for the sake of that column.
+        "pixel_aspect": clip.pixel_aspect,
         "timestamp_offsets_microseconds": clip.offsets_microseconds.tolist(),
         "sha256": {"mp4": _sha256(video), "cameras.npz": _sha256(cameras)},
         "provenance": {"tool": tool, "video_sha256": clip.video_sha256, "poses_sha256": clip.poses_sha256},

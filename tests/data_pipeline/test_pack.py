@@ -118,7 +118,7 @@ def test_large_frames_shrink_and_lose_an_odd_column_with_their_geometry_kept(tmp
     about = json.loads(members["json"])
     # 36x64 becomes 22x39, of which 38 columns stay.
     assert (about["packed"]["height"], about["packed"]["width"]) == (22, 38)
-    assert about["pixel_aspect"] == pytest.approx((64 / 39) / (36 / 22))
+    assert about["pixel_aspect"] == 1
     fx, fy, cx, cy = np.load(io.BytesIO(members["cameras.npz"]))["intrinsics_normalized"][0] * [38, 22, 38, 22]
     assert (fx, fy, cx, cy) == pytest.approx((0.5 * 39, 0.5 * 64 / 36 * 22, 0.5 * 39, 0.5 * 22))
     assert probe(members["mp4"]).width == 38
