@@ -178,7 +178,7 @@ class ShardEncoder:
         about = {"clip_id": clip.key, "content": clip.content, "captions": clip.captions, "source": entry.name}
         return {
             **{f"{name}.npy": to_npy(rows) for name, rows in ordered.items()},
-            "crc32.npy": to_npy(checksums(list(ordered.values()))),
+            "sums.npy": to_npy(np.concatenate([checksums(rows) for rows in ordered.values()])),
             "json": (json.dumps(about) + "\n").encode(),
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,7 +20,7 @@ from data_pipeline.cache.manifest import (
     clip_content,
     read_cache_manifest,
 )
-from data_pipeline.cache.rows import HEADER_BYTES
+from data_pipeline.cache.rows import HEADER_BYTES, checksums
 from data_pipeline.index import IndexedSample, read_index, read_members
 from data_pipeline.manifest import ShardEntry, Split
 from data_pipeline.shard_store import ShardStore
@@ -111,15 +110,14 @@ class ClipCache:
             )
         descriptor = os.open(self._path(number), os.O_RDONLY)
         try:
-            checksums = np.frombuffer(
-                os.pread(descriptor, 4 * clip.checksums, clip.checksums_offset).ljust(4 * clip.checksums), np.uint32
-            )
+            stored = os.pread(descriptor, 8 * clip.checksums, clip.checksums_offset).ljust(8 * clip.checksums)
             found = {name: self._rows(descriptor, clip.parts[name], name, rows) for name, rows in wanted.items()}
         finally:
             os.close(descriptor)
+        expected = np.frombuffer(stored, np.uint64)
         for name, rows in wanted.items():
-            first, array = clip.parts[name].first_checksum, found[name]
-            if any(zlib.crc32(array[at].data) != checksums[first + row] for at, row in enumerate(rows)):
+            first = clip.parts[name].first_checksum
+            if not np.array_equal(checksums(found[name]), expected[[first + row for row in rows]]):
                 raise UnusableClip(
                     Unusable.MEMBER_DAMAGED,
                     f"{self._path(number)} sample {key}: .{name}.npy is damaged (checksum differs); copy the cache "
@@ -165,7 +163,7 @@ class ClipCache:
                 )
             parts[name] = _Part(member.offset + HEADER_BYTES, rows, before)
             before += rows
-        return _EncodedClip(parts, sample.members["crc32.npy"].offset + HEADER_BYTES, before)
+        return _EncodedClip(parts, sample.members["sums.npy"].offset + HEADER_BYTES, before)
 
     def _find_clips(self, store: ShardStore, split_name: str, split: Split) -> None:
         """Find the set's shards among those that were encoded, and where a shard is another one, its clips."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import zlib
-from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
 import torch
-from jaxtyping import Shaped, UInt32
+from jaxtyping import Shaped, UInt64
 from torch import Tensor
 
 HEADER_BYTES = 128
@@ -62,6 +60,14 @@ def to_npy(rows: np.ndarray) -> bytes:
     return data
 
 
-def checksums(arrays: Sequence[Rows]) -> UInt32[np.ndarray, " rows"]:
-    """Return the CRC-32 of every row of every array, in order."""
-    return np.array([zlib.crc32(np.ascontiguousarray(row).data) for rows in arrays for row in rows], dtype=np.uint32)
+def checksums(rows: Rows) -> UInt64[np.ndarray, " _rows"]:
+    """Return the sum of each row's bytes, taken as 64-bit numbers, modulo 2**64.
+
+    It tells a row apart from one with flipped bits, holes or foreign content, at the speed of memory: CRC-32 took
+    longer than all other work on a training sample.
+    """
+    size = rows[:1].nbytes
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    if size % 8:
+        flat = np.pad(flat, ((0, 0), (0, -size % 8)))
+    return np.add.reduce(flat.view(np.uint64), axis=1)

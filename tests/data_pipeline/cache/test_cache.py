@@ -18,7 +18,7 @@ import webdataset
 
 from cami2v.batch import ClipBatch, ConditionPixels, ConditionTokens, EncodedClipBatch
 from data_pipeline.cache.manifest import read_cache_manifest
-from data_pipeline.cache.rows import HEADER_BYTES, NumberFormat
+from data_pipeline.cache.rows import HEADER_BYTES, NumberFormat, checksums
 from data_pipeline.index import read_index
 from data_pipeline.loader import ClipLoader
 from tests.data_pipeline.cache.toy_towers import IDENTITIES, SETTINGS, ToyTowers, encode_toy
@@ -275,3 +275,17 @@ def test_wrong_settings_and_outputs_are_refused(folder: Path, tmp_path: Path) ->
     assert not (tmp_path / "cache").exists()
     assert SETTINGS.frames_at_once < FRAMES, "clips are encoded in several pieces"
     shutil.rmtree(tmp_path)
+
+
+def test_checksums_see_what_happens_to_disks() -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float16)  # 70 bytes each: no whole 64-bit numbers
+    sums = checksums(rows)
+    assert len(set(sums.tolist())) == 3
+    assert np.array_equal(checksums(rows[1:2]), sums[1:2])
+    for byte in range(rows[0].nbytes):
+        for damage in (lambda old: old ^ 1, lambda old: old ^ 128):
+            changed = rows[:1].copy()
+            flat = changed.reshape(-1).view(np.uint8)
+            flat[byte] = damage(int(flat[byte]))
+            assert checksums(changed)[0] != sums[0]
+    assert checksums(np.zeros_like(rows))[0] not in sums
