@@ -55,7 +55,7 @@ def entry(config_name: str) -> Callable[[Run], Callable[[], None]]:
 
     def decorate(run: Run) -> Callable[[], None]:
         def main() -> None:
-            task = _task(run, os.environ.get(_FULL_ERROR))
+            task = _task(config_name, run, os.environ.get(_FULL_ERROR))
 
             def start(overrides: list[str]) -> None:
                 application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)
@@ -72,14 +72,21 @@ def entry(config_name: str) -> Callable[[Run], Callable[[], None]]:
     return decorate
 
 
-def _task(run: Run, full_error: str | None) -> Run:
-    """Wrap `run` so that its user errors end a single run at once, and a sweep only after its other jobs."""
+def _task(verb: str, run: Run, full_error: str | None) -> Run:
+    """Wrap `run` so that its user errors end a single run at once, and a sweep only after its other jobs.
+
+    A `cluster` that is a part starts the verb in our place.
+    """
 
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
         try:
             with _environment(_FULL_ERROR, full_error):
-                run(config)
+                cluster = config.get("cluster")
+                if cluster is not None and signature.TARGET in cluster:
+                    instantiate_part(cluster, "cluster").start(verb, config, job_arguments())
+                else:
+                    run(config)
         except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise

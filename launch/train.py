@@ -93,8 +93,11 @@ def run(config: DictConfig) -> None:
         raise SystemExit(1) from error
 
 
-def prepare(config: DictConfig) -> Plan:
-    """Check a config as a whole. Raises ValueError in one line for what would stop the run later."""
+def prepare(config: DictConfig, *, elsewhere: bool = False) -> Plan:
+    """Check a config as a whole, but for this machine's devices where it will run `elsewhere`.
+
+    Raises ValueError in one line for what would stop the run later.
+    """
     processes = process_count(settings(config.cluster, ClusterSettings, "cluster"))
     trainer = settings(config.trainer, TrainerSettings, "trainer")
     engine = settings(config.engine, EngineSettings, "engine")
@@ -103,7 +106,9 @@ def prepare(config: DictConfig) -> Plan:
     logs = settings(config.logging, LoggingSettings, "logging")
     guards = settings(config.guards, GuardSettings, "guards")
     faults = settings(config.faults, BadStepSettings, "faults")
-    engine.check_machine()
+    if not elsewhere:
+        engine.check_machine()
+        check_training(attention_choice(config))
     environment.check_environment(
         engine.kind,
         engine.precision.value,
@@ -112,7 +117,6 @@ def prepare(config: DictConfig) -> Plan:
         processes=processes,
     )
     check_parts(config)
-    check_training(attention_choice(config))
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
     loader = _loader(config)
     loader.validate(processes)
