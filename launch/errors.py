@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import sysconfig
@@ -19,6 +20,7 @@ USER_ERRORS = (ValueError, HydraException, OmegaConfBaseException)
 """What ends a command with one line and exit code 2; anything else is a bug and keeps its traceback."""
 
 EXIT_CODE = 2
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 _ROOMS = ("cami2v", "data_pipeline", "launch", "tools", "hydra", "omegaconf")
 
 
@@ -32,6 +34,16 @@ def fail(error: BaseException, overrides: Sequence[str] = ()) -> NoReturn:
         line = f"{line} (raised inside {outside}; CAMI2V_TRACEBACK=1 shows where)"
     print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(EXIT_CODE)
+
+
+def disk_refusal(error: OSError) -> str | None:
+    """Return one line for a full, read-only or failing disk; None for other errors, which are bugs."""
+    if error.errno not in _REFUSALS:
+        return None
+    return (
+        f"{error.filename or 'a file'}: cannot be written ({error.strerror}); the last checkpoint is as it was. Free "
+        "space or choose another disk (paths.runs), then continue with resume=auto"
+    )
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:

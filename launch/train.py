@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from omegaconf import DictConfig
 
@@ -28,13 +29,12 @@ from cami2v.model import VideoDiffusion
 from cami2v.training import environment
 from cami2v.training.bad_steps import BadStepSettings
 from cami2v.training.callbacks.bad_steps import BadStepGuard
-from cami2v.training.callbacks.base import Callback
+from cami2v.training.callbacks.base import Callback, TrainingStoppedError
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
 from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.guards import (
     CameraAliveGuard,
     DeadGradientGuard,
-    TrainingStoppedError,
 )
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
 from cami2v.training.callbacks.skipped import SkippedClips
@@ -49,6 +49,8 @@ from data_pipeline.loader import ClipLoader
 from launch.build import attention_choice, build_model
 from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
 from launch.encoders import check_cache
+from launch.errors import disk_refusal
+from launch.first_failure import wait_for_first_failure
 from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
 from launch.signature import TARGET, locate
 from launch.starting_point import StartingPoint, starting_point
@@ -89,8 +91,22 @@ def run(config: DictConfig) -> None:
             time.sleep(5)
         if isinstance(error, ValueError):
             raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from error
+        _end(str(error), error)
+    except RuntimeError as error:
+        line = wait_for_first_failure(error)
+        if line is None:
+            raise
+        _end(line, error)
+    except OSError as error:
+        line = disk_refusal(error)
+        if line is None:
+            raise
+        _end(line, error)
+
+
+def _end(line: str, error: Exception) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    raise SystemExit(1) from error
 
 
 def prepare(config: DictConfig, *, elsewhere: bool = False) -> Plan:
@@ -118,6 +134,7 @@ def prepare(config: DictConfig, *, elsewhere: bool = False) -> Plan:
     )
     check_parts(config)
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
+    folder.check_writable()
     loader = _loader(config)
     loader.validate(processes)
     _check_scale(config, loader)

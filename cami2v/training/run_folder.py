@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -76,6 +77,16 @@ class RunFolder:
         """What bad steps trained on."""
         return self.path / "faults"
 
+    def check_writable(self) -> None:
+        """Raise ValueError where nothing can be written here."""
+        existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
+        if not os.access(existing, os.W_OK):
+            why = "read-only file system" if os.statvfs(existing).f_flag & os.ST_RDONLY else "no permission"
+            raise ValueError(
+                f"paths.runs: {existing} cannot be written ({why}), and the run's folder is {self.path}; "
+                "choose another one with paths.runs=<folder>"
+            )
+
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint of a step."""
         return self.checkpoints / f"step-{step:08d}"
@@ -134,10 +145,14 @@ class RunFolder:
                     shutil.rmtree(entry)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Append one row; non-finite numbers become null."""
+        """Append one row, whole or not at all; raises OSError where the disk is full or refuses."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        line = (json.dumps(row) + "\n").encode()
+        with self.metrics.open("ab", buffering=0) as file:
+            before = file.tell()
+            if file.write(line) != len(line):
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.metrics))
 
     def trim_metrics(self, last_step: int) -> int:
         """Move rows after `last_step` to metrics.discarded.jsonl; return how many.

@@ -6,8 +6,7 @@ import logging
 import math
 
 from cami2v.training.bad_steps import BadStepSettings
-from cami2v.training.callbacks.base import Callback, RunContext
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
 from cami2v.training.engine import Precision
 from cami2v.training.fault_record import MOST_RECORDS, clip_rows, write_share, write_summary
 from cami2v.training.state import StepReport

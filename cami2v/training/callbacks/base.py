@@ -39,3 +39,7 @@ class Callback:
 
     def on_fit_end(self, run: RunContext) -> None:
         """Finish, after the last step."""
+
+
+class TrainingStoppedError(RuntimeError):
+    """A guard ended the run; the message is one line for the user."""

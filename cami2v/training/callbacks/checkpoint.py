@@ -9,8 +9,7 @@ from contextlib import contextmanager
 
 from cami2v.checkpoints.save import gather_content
 from cami2v.checkpoints.write import CheckpointNotWrittenError, CheckpointWriter, Retention
-from cami2v.training.callbacks.base import Callback, RunContext
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
 from cami2v.training.state import StepReport
 
 logger = logging.getLogger(__name__)

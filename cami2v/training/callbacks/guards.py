@@ -9,15 +9,11 @@ from cami2v.batch import Cameras, ClipBatch
 from cami2v.camera_control.interventions import comparison_trajectories
 from cami2v.camera_control.liveness import CameraEffect, GuardSettings, as_effect, prediction_changes, verdict
 from cami2v.model import VideoDiffusion
-from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.state import StepReport
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingStoppedError(RuntimeError):
-    """A guard ended the run; the message is one line for the user."""
 
 
 class DeadGradientGuard(Callback):

@@ -6,13 +6,18 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
 from cami2v.training.state import StepReport
 
 logger = logging.getLogger(__name__)
+
+_WANDB_SECONDS = 60
+"""How long its server may take to answer at the start, and to take the last rows at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +28,15 @@ class LoggingSettings:
     """`auto` is online where the user is logged in, else offline."""
     project: str
     entity: str | None
+    wandb_failure: Literal["offline", "stop"]
+    """What follows where Weights & Biases refuses at the start: its offline files, or the end of the run."""
 
 
 class MetricsLog(Callback):
     """Write one row of metrics every so many steps; rows of other callbacks go through `write` too.
 
-    The JSONL file is the truth: one row per step and kind, strictly increasing, also over restarts.
+    The JSONL file is the truth: one row per step and kind, strictly increasing, also over restarts. Where the disk
+    refuses a row, it waits in memory; where Weights & Biases fails, the run goes on without.
     """
 
     def __init__(self, *, every_steps: int, settings: LoggingSettings, config: dict[str, Any]) -> None:
@@ -37,6 +45,7 @@ class MetricsLog(Callback):
         self.config = config
         self._tracker: Any = None
         self._reports: list[StepReport] = []
+        self._unwritten: list[dict[str, Any]] = []
 
     def on_fit_start(self, run: RunContext) -> None:
         """Open the tracker, under the run's old identity if it has one."""
@@ -68,32 +77,88 @@ class MetricsLog(Callback):
             logger.info(_console_line(run, row))
 
     def on_fit_end(self, run: RunContext) -> None:
-        """Close the tracker."""
+        """Close the tracker, and say what could not be written."""
+        self._flush(run)
+        if self._unwritten:
+            logger.error("%s: %d rows could not be written", run.folder.metrics, len(self._unwritten))
         if self._tracker is not None:
-            self._tracker.finish()
+            with self._watched(run):
+                self._tracker.finish()
 
     def write(self, run: RunContext, row: dict[str, Any], media: dict[str, str] | None = None) -> None:
         """Append a row of the current step (main process only); `media` are video files for the tracker."""
         if not run.engine.is_main:
             return
         finite = {key: _finite(value) for key, value in row.items()}
-        run.folder.append_metrics({"step": run.state.step, **finite, "unix_time": round(time.time(), 3)})
+        self._unwritten.append({"step": run.state.step, **finite, "unix_time": round(time.time(), 3)})
+        self._flush(run)
         if self._tracker is not None:
             import wandb
 
-            videos = {name: wandb.Video(path, format="mp4") for name, path in (media or {}).items()}
-            self._tracker.log({**finite, **videos}, step=run.state.step)
+            with self._watched(run):
+                videos = {name: wandb.Video(path, format="mp4") for name, path in (media or {}).items()}
+                self._tracker.log({**finite, **videos}, step=run.state.step)
+
+    def _flush(self, run: RunContext) -> None:
+        waiting = len(self._unwritten)
+        try:
+            while self._unwritten:
+                run.folder.append_metrics(self._unwritten[0])
+                del self._unwritten[0]
+        except OSError as error:
+            if len(self._unwritten) == 1:
+                logger.warning(
+                    "step %d: %s cannot be written (%s); training goes on, its rows wait in memory", run.state.step,
+                    run.folder.metrics, error.strerror,
+                )  # fmt: skip
+        else:
+            if waiting > 1:
+                logger.warning("step %d: %s can be written again, no row is lost", run.state.step, run.folder.metrics)
 
     def _open_wandb(self, run: RunContext) -> Any:
         # Imported here: it takes a second, and `off` must not need it.
         import wandb
 
-        online = wandb.login(prompt=False) if self.settings.wandb == "auto" else self.settings.wandb == "online"
-        return wandb.init(
-            id=run.state.tracking_id, name=run.folder.path.name, dir=str(run.folder.path), config=self.config,
-            mode="online" if online else "offline", project=self.settings.project, entity=self.settings.entity,
-            resume="allow", settings=wandb.Settings(silent=True, console="off"),
-        )  # fmt: skip
+        def start(mode: Literal["online", "offline"]) -> Any:
+            return wandb.init(
+                id=run.state.tracking_id, name=run.folder.path.name, dir=str(run.folder.path), config=self.config,
+                mode=mode, project=self.settings.project, entity=self.settings.entity, resume="allow",
+                settings=wandb.Settings(
+                    silent=True, console="off", init_timeout=_WANDB_SECONDS, finish_timeout=_WANDB_SECONDS
+                ),
+            )  # fmt: skip
+
+        try:
+            online = wandb.login(prompt=False) if self.settings.wandb == "auto" else self.settings.wandb == "online"
+            return start("online" if online else "offline")
+        except wandb.errors.Error as error:
+            refused = f"logging.wandb={self.settings.wandb}: Weights & Biases refuses ({_first_line(error)})"
+            if self.settings.wandb_failure == "stop":
+                raise TrainingStoppedError(
+                    f"{refused}; log in (wandb login), or set logging.wandb=offline or logging.wandb_failure=offline"
+                ) from error
+            logger.warning(
+                "%s; logging offline, send it later: wandb sync %s/wandb/offline-*", refused, run.folder.path
+            )
+            return start("offline")
+
+    @contextmanager
+    def _watched(self, run: RunContext) -> Iterator[None]:
+        """Go on without Weights & Biases where it fails: metrics.jsonl has everything."""
+        import wandb
+
+        try:
+            yield
+        except (wandb.errors.Error, OSError) as error:
+            self._tracker = None
+            logger.warning(
+                "step %d: Weights & Biases failed (%s); the run goes on without it, %s has every row", run.state.step,
+                _first_line(error), run.folder.metrics,
+            )  # fmt: skip
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _finite(value: Any) -> Any:

@@ -13,8 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from cami2v.batch import SkippedClip
-from cami2v.training.callbacks.base import Callback, RunContext
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.run_folder import replace_text
 from cami2v.training.state import StepReport

@@ -14,7 +14,7 @@ from cami2v.checkpoints import write
 from cami2v.checkpoints.fingerprint import fingerprint
 from cami2v.checkpoints.integrity import check_files, read_record
 from cami2v.checkpoints.load import find_weights, load_weights, read_metadata
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.random_states import random_states, restore_random_states
 from cami2v.training.trained_state import ReplicatedState
 from tests.cami2v.training.conftest import one_process as one_process  # a fixture, used by name

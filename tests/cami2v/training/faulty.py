@@ -13,7 +13,7 @@ import torch
 
 from cami2v.batch import ClipBatch
 from cami2v.training.bad_steps import BadStepSettings
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.trainer import Trainer
 from tests.cami2v.training.toys import ToyStream, forget_engine, train
 

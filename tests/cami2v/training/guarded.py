@@ -13,7 +13,8 @@ import torch
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings
 from cami2v.model import VideoDiffusion
-from cami2v.training.callbacks.guards import CameraAliveGuard, TrainingStoppedError
+from cami2v.training.callbacks.base import TrainingStoppedError
+from cami2v.training.callbacks.guards import CameraAliveGuard
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.trainer import Trainer
 from launch.build import build_model

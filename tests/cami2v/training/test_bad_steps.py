@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from cami2v.training.bad_steps import BadStepSettings
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.engine import Precision
 from cami2v.training.fault_record import read_share
 from launch.local_processes import LocalProcesses

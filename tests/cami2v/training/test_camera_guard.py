@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from cami2v.camera_control.liveness import GuardSettings
-from cami2v.training.callbacks.base import Callback
-from cami2v.training.callbacks.guards import CameraAliveGuard, TrainingStoppedError
+from cami2v.training.callbacks.base import Callback, TrainingStoppedError
+from cami2v.training.callbacks.guards import CameraAliveGuard
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.state import StepReport
 from tests.cami2v.training.guarded import Clips, model, stored_clips, train_guarded

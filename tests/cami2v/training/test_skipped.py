@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cami2v.batch import ClipBatch, SkippedClip
-from cami2v.training.callbacks.guards import TrainingStoppedError
+from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.callbacks.skipped import FEWEST_SAMPLES, SkippedClips
 from tests.cami2v.training.toys import LOGGING, ToyStream, train

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cami2v.training.callbacks.base import Callback
-from cami2v.training.callbacks.guards import DeadGradientGuard, TrainingStoppedError
+from cami2v.training.callbacks.base import Callback, TrainingStoppedError
+from cami2v.training.callbacks.guards import DeadGradientGuard
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.callbacks.validate import Validate, panels
 from cami2v.video import read_frames

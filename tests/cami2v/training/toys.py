@@ -146,7 +146,7 @@ OPTIMIZER = OptimizerSettings(
     learning_rate=1e-2, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=1e-2, schedule="cosine", warmup_steps=2
 )
 BAD_STEPS = BadStepSettings(bad_step="stop", bad_steps_in_a_row=3, loss_explosion=100.0)
-LOGGING = LoggingSettings(wandb="off", project="test", entity=None)
+LOGGING = LoggingSettings(wandb="off", project="test", entity=None, wandb_failure="offline")
 
 
 class KillDuringSave(Callback):
