@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from multiprocessing import active_children
 from pathlib import Path
@@ -148,6 +149,12 @@ class ClipLoader:
         )
         numbers = micro_batches(start=start, micro_batch_size=micro_batch_size, rank=rank, world_size=world_size)
         return self._batches(self._shuffled(order), numbers)
+
+    def without_cache(self) -> ClipLoader:
+        """Return a loader of the same batches from the videos."""
+        loader = copy(self)
+        loader.cache, loader._skipped = None, []
+        return loader
 
     def take_skipped(self) -> list[SkippedClip]:
         """Return the clips that were replaced in the batches yielded since the last call."""

@@ -90,6 +90,7 @@ def test_workers_processes_and_resume_do_not_change_what_comes(folder: Path) -> 
         return loader(folder / "set", cache=str(folder / "cache"), **changes)
 
     alone = encoded(source(), 8, micro_batch_size=2)
+    assert rows(take(source().without_cache(), 8)) == [row for batch in alone for row in rows([batch])]
     with_workers = encoded(source(num_workers=2), 4, start=8)
     for left, right in zip(alone[4:], with_workers, strict=True):
         assert rows([left]) == rows([right])
