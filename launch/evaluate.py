@@ -210,7 +210,7 @@ def _output(config: DictConfig) -> Path:
 
         *_, last = paths_of(config.checkpoint)
         if config.from_experiment is None or is_run(last):
-            return last / "evaluation" / str(config.split)
+            return last / "evaluation" / (f"{config.split}-ema" if config.weights == "ema" else str(config.split))
         return Path(config.paths.runs) / "evaluate" / f"{last.stem}-{config.split}"
     shards = Path(plain(config.data, "data")["shards"]).expanduser().resolve().name
     return Path(config.paths.runs) / "evaluate" / f"{shards}-{config.split}"

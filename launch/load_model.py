@@ -6,20 +6,20 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
 
 from cami2v.attention.choice import AttentionChoice
 from cami2v.checkpoints.archives import open_archive
+from cami2v.checkpoints.integrity import hash_weights
 from cami2v.checkpoints.load import find_weights, load_weights, weight_names
 from cami2v.checkpoints.load_released import load_released, match_released
 from cami2v.checkpoints.report import LoadReport, RefusedWeightsError
 from cami2v.diffusion.ddim import DDIMSampler
-from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
-from cami2v.training.run_folder import RunFolder
+from cami2v.training.run_folder import AVERAGE, WEIGHTS, RunFolder
 from launch.build import build_model, build_skeleton
 from launch.compose import compose_config, conf_folder, instantiate_part, read_config
 from launch.starting_point import is_run, paths_of, run_of, starting_point
@@ -37,6 +37,8 @@ class Source:
     base: str | Sequence[str] | None
     load_report: Path | None
     attention: AttentionChoice | None
+    weights: Literal["trained", "ema"]
+    """Of a run: as trained, or their average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def _load_run(path: Path, source: Source) -> LoadedModel:
         raise ValueError(
             f"checkpoint={path}: no run folder there (a folder with config.yaml, as `cami2v train` writes)"
         )
-    weights = find_weights(path)
+    weights = find_weights(path, AVERAGE if source.weights == "ema" else WEIGHTS)
     config = _with_attention(read_config(RunFolder(run).config), source)
     given = config.get("init_from") if source.base is None else source.base
     key = f"{run}/config.yaml: init_from" if source.base is None else "base"
@@ -97,7 +99,7 @@ def _load_run(path: Path, source: Source) -> LoadedModel:
     start.check(config)
     model = build_model(config)
     report = start.load(model, trained=weight_names(weights))
-    identity: dict[str, Any] = {"path": str(path), "weights": weights.name, "sha256": file_sha256(weights)}
+    identity: dict[str, Any] = {"path": str(path), "weights": weights.name, "sha256": hash_weights(weights)}
     if report is not None:
         _tell(report, source.load_report)
         identity["base_sha256"] = [file.sha256 for file in report.files]
@@ -120,6 +122,8 @@ def _load_files(paths: Sequence[Path], source: Source) -> LoadedModel:
             f"checkpoint={names}: no run folder but released weights, which do not know their model; add "
             f"experiment=<name> (one of: {known})"
         )
+    if source.weights == "ema":
+        raise ValueError(f"weights=ema: checkpoint={names} are released files; only runs have an average")
     if source.base is not None:
         raise ValueError(
             f"base={source.base}: belongs to runs; give released files together, checkpoint=<base>,<delta>"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from omegaconf import DictConfig
@@ -45,6 +46,7 @@ class SampleSettings:
     frame_stride: int | None
     frames_per_second: float
     attention: AttentionChoice | None
+    weights: Literal["trained", "ema"]
     steps: int | None
     guidance_scale: float | None
     seed: int

@@ -16,7 +16,7 @@ from cami2v.checkpoints.load import find_weights, load_weights, read_metadata, w
 from cami2v.checkpoints.load_released import load_released, match_released
 from cami2v.checkpoints.report import LoadReport
 from cami2v.model import VideoDiffusion
-from cami2v.training.run_folder import WEIGHTS, RunFolder
+from cami2v.training.run_folder import AVERAGE, WEIGHTS, RunFolder
 from launch.build import build_skeleton
 from launch.compose import read_config
 
@@ -72,7 +72,7 @@ def starting_point(given: Given, *, key: str, resuming: bool = False) -> Startin
     for path in paths:
         if path.exists():
             continue
-        if resuming and path.name == WEIGHTS:
+        if resuming and path.name in (WEIGHTS, AVERAGE):
             paths = []
             break
         raise ValueError(

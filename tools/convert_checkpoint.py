@@ -70,7 +70,10 @@ def export(run: str, *, released: bool, base: str | None, dtype: torch.dtype) ->
     path = Path(run).expanduser()
     if not path.exists() or not is_run(path):
         raise ValueError(f"{run}: no run folder there (a folder with config.yaml, as `cami2v train` writes)")
-    source = Source(checkpoint=run, from_experiment=None, overrides=[], base=base, load_report=None, attention=None)
+    source = Source(
+        checkpoint=run, from_experiment=None, overrides=[], base=base, load_report=None, attention=None,
+        weights="trained",
+    )  # fmt: skip
     parameters = dict(load_model(source).model.named_parameters())
     spare = left_overs(_released_base(path, base))
     ours = {name: (dtype, tuple(value.shape)) for name, value in parameters.items()}

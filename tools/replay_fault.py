@@ -27,7 +27,13 @@ def main() -> None:
     checkpoint = given.checkpoint or given.fault.parent.parent
     loaded = load_model(
         Source(
-            checkpoint=str(checkpoint), from_experiment=None, overrides=(), base=None, load_report=None, attention=None
+            checkpoint=str(checkpoint),
+            from_experiment=None,
+            overrides=(),
+            base=None,
+            load_report=None,
+            attention=None,
+            weights="trained",
         )
     )
     print(f"{'clip':<24}{'timestep':>9}{'loss then':>14}{'loss now':>14}  not finite first in")

@@ -56,6 +56,22 @@ def check_files(checkpoint: Path) -> None:
             raise DamagedCheckpointError(f"{path}: its SHA-256 is not that of the file that was written")
 
 
+def hash_weights(path: Path) -> str:
+    """Return the SHA-256 of a weights file. Raises DamagedCheckpointError where the record beside it has another."""
+    found = file_sha256(path)
+    record = path.parent / RECORD
+    if record.is_file():
+        try:
+            written = json.loads(record.read_text()).get("files", {}).get(path.name, {}).get("sha256", found)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DamagedCheckpointError(f"{record}: cannot be read ({error}); use an older checkpoint") from error
+        if found != written:
+            raise DamagedCheckpointError(
+                f"{path}: its SHA-256 is not that of the file that was written; use an older checkpoint"
+            )
+    return found
+
+
 def intact_checkpoint(run: RunFolder, checkpoint: Path, *, fall_back: bool) -> Path:
     """Return `checkpoint` if it is intact, else, with `fall_back`, the newest intact one before it, with a warning.
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cami2v.checkpoints.fingerprint import fingerprint
-from cami2v.training.run_folder import WEIGHTS, RunFolder
+from cami2v.training.run_folder import AVERAGE, WEIGHTS, RunFolder
 
 
 def load_weights(source: Path, model: nn.Module) -> dict[str, str]:
@@ -47,14 +47,21 @@ def load_weights(source: Path, model: nn.Module) -> dict[str, str]:
     return metadata
 
 
-def find_weights(source: Path) -> Path:
-    """Return the weights file that a file, checkpoint folder or run folder stands for. Raises ValueError for none."""
-    if source.is_file():
+def find_weights(source: Path, name: str = WEIGHTS) -> Path:
+    """Return the weights file that a file, checkpoint folder or run folder stands for.
+
+    `name` is WEIGHTS or AVERAGE. Raises ValueError where there is none, or where `source` is a file of another name.
+    """
+    if source.is_file() and (source.name == name or name == WEIGHTS):
         return source
     latest = RunFolder(source).latest() if source.is_dir() else None
-    for candidate in (source / WEIGHTS, latest / WEIGHTS if latest else source / WEIGHTS):
+    for candidate in (source / name, latest / name if latest else source / name):
         if candidate.is_file():
             return candidate
+    if name == AVERAGE and source.exists():
+        raise ValueError(
+            f"{source}: weights=ema, but there is no {AVERAGE} (runs have one with ema=default); use weights=trained"
+        )
     raise ValueError(
         f"{source}: {'holds no trained weights' if source.is_dir() else 'does not exist'}; give a {WEIGHTS}, a "
         "checkpoint folder or a run folder"

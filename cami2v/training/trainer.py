@@ -125,9 +125,10 @@ class Trainer:
         self.state = TrainState()
         if resume_from is not None:
             self.state = load_checkpoint(resume_from, self.engine, provenance, average)
-            if self.engine.is_main:
-                folder.clean()
-                folder.trim_metrics(self.state.step)
+        if self.engine.is_main:
+            # Also at step 0: a run that was killed before its first checkpoint has logged steps that come again.
+            folder.clean()
+            folder.trim_metrics(self.state.step)
         self.run = RunContext(
             engine=self.engine, state=self.state, folder=folder, provenance=provenance,
             max_steps=settings.max_steps, global_batch_size=settings.global_batch_size, average=average,

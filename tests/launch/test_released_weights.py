@@ -66,6 +66,7 @@ def load(checkpoint: str | Path | list[str], experiment: str | None = None, **ch
     values: dict = {
         "checkpoint": str(checkpoint) if isinstance(checkpoint, Path) else checkpoint, "from_experiment": experiment,
         "overrides": SMALL if experiment else [], "base": None, "load_report": None, "attention": None,
+        "weights": "trained",
     }  # fmt: skip
     return load_model(Source(**(values | changes)))
 

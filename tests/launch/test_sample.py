@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from cami2v.checkpoints.load import find_weights
 from cami2v.video import read_frames
 from launch.compose import compose_config
-from launch.load_model import held_out_stride
+from launch.load_model import Source, held_out_stride, load_model
 from launch.sample import run
 from tests.launch.untrained import random_run, untrained_run
 
@@ -93,3 +98,27 @@ def test_wrong_input_is_named_and_nothing_is_written(
     with pytest.raises(ValueError, match=message):
         sample(checkpoint, image, tmp_path / "out", override)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_average_is_sampled_where_it_is_asked_for_and_there(image: Path, tmp_path: Path) -> None:
+    folder = random_run(tmp_path / "run", SMALL)
+    trained = find_weights(folder)
+    with pytest.raises(ValueError, match=r"weights=ema, but there is no ema.safetensors \(runs have one with ema="):
+        sample(folder, image, tmp_path / "out", "weights=ema")
+    average = {name: value * 0.5 for name, value in load_file(trained).items()}
+    save_file(average, trained.with_name("ema.safetensors"))
+    chosen: dict[Literal["trained", "ema"], dict[str, torch.Tensor]] = {"ema": average, "trained": load_file(trained)}
+    for which, expected in chosen.items():
+        model = load_model(source(trained.parent, which)).model
+        assert all(torch.equal(model.get_parameter(name).cpu(), value) for name, value in expected.items())
+    record = {"files": {"ema.safetensors": {"bytes": 1, "sha256": "0" * 64}}}
+    trained.with_name("trainer.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"ema.safetensors: its SHA-256 is not that of the file that was written"):
+        load_model(source(folder, "ema"))
+
+
+def source(checkpoint: Path, weights: Literal["trained", "ema"]) -> Source:
+    return Source(
+        checkpoint=str(checkpoint), from_experiment=None, overrides=(), base=None, load_report=None, attention=None,
+        weights=weights,
+    )  # fmt: skip

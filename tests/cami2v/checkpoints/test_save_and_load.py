@@ -16,6 +16,7 @@ from cami2v.checkpoints.integrity import check_files, read_record
 from cami2v.checkpoints.load import find_weights, load_weights, read_metadata
 from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.random_states import random_states, restore_random_states
+from cami2v.training.run_folder import RunFolder
 from cami2v.training.trained_state import ReplicatedState
 from tests.cami2v.training.conftest import one_process as one_process  # a fixture, used by name
 from tests.cami2v.training.toys import ToyDiffusion, forget_engine, train
@@ -158,6 +159,13 @@ def test_a_record_that_was_edited_is_an_error(run: Path) -> None:
     path.write_text(path.read_text().replace('"samples_seen": 12', '"samples_seen": 16'))
     with pytest.raises(ValueError, match="trainer.json: was changed after it was written"):
         read_record(run / "checkpoints/step-00000003")
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_with_an_empty_history(tmp_path: Path) -> None:
+    RunFolder(tmp_path).append_metrics({"step": 1, "loss": 9.0})
+    train(tmp_path, "single", max_steps=2, resume="auto")
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert json.loads((tmp_path / "metrics.discarded.jsonl").read_text())["loss"] == 9.0
 
 
 def test_old_checkpoints_go_and_the_newest_stay(tmp_path: Path) -> None:
