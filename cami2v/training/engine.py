@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from cami2v.batch import ClipBatch, StepOutput, TrainingBatch
 from cami2v.training import environment
 from cami2v.training.environment import EngineKind
+from cami2v.training.gradient_norms import squared_norms
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
 from cami2v.training.trained_state import PartitionedState, ReplicatedState, ShardedState, TrainedState
 
@@ -150,6 +151,9 @@ class Engine:
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
             self._module, self._optimizer = self.accelerator.prepare(step, build_optimizer(optimizer, trainable))
         self._skipped = False
+        self.watch_gradients = False
+        """Whether steps from now on leave sums of squared gradients for `take_gradient_squares`."""
+        self._gradient_squares: dict[str, float] = {}
         self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.trained_state = self._trained_state()
 
@@ -202,7 +206,7 @@ class Engine:
                 loss=loss.detach().float(), loss_per_sample=loss_per_sample.detach().float(), timesteps=timesteps
             )
             # DeepSpeed updates inside the last backward pass, so what must not be learned has to be known before it.
-            self.accelerator.backward(loss * math.nan if is_bad is not None and is_bad(output) else loss)
+            self._backward(loss * math.nan if is_bad is not None and is_bad(output) else loss)
         return output
 
     def finish_step(self) -> float:
@@ -211,6 +215,8 @@ class Engine:
         Weights and optimizer stay as they are where it is not finite, under every engine.
         """
         assert self.accelerator.sync_gradients, "finish_step before all micro-batches of the step"
+        if self.watch_gradients and not self.settings.kind.zero_stage:
+            self._gradient_squares = squared_norms(self.trainable, zero=False)
         limit = self.gradient_clip_norm if self.gradient_clip_norm is not None else float("inf")
         norm = self.accelerator.clip_grad_norm_(list(self.trainable.values()), limit)
         norm = math.nan if norm is None else float(norm)
@@ -220,6 +226,14 @@ class Engine:
         self._optimizer.zero_grad()
         self._skipped = not math.isfinite(norm) or bool(self.accelerator.optimizer_step_was_skipped)
         return norm
+
+    def take_gradient_squares(self) -> dict[str, float]:
+        """Return the sums of squared gradients by module of the last step watched, once; else nothing.
+
+        Under fp16 they carry the square of the loss scale.
+        """
+        squares, self._gradient_squares = self._gradient_squares, {}
+        return squares
 
     def evaluate(self, batch: ClipBatch) -> StepOutput:
         """Compute the loss of a batch without gradient, in evaluation mode (collective)."""
@@ -263,6 +277,18 @@ class Engine:
     def close(self) -> None:
         """Leave the process group."""
         self.accelerator.end_training()
+
+    def _backward(self, loss: Tensor) -> None:
+        """Run the backward pass; under DeepSpeed the last one of a step also updates the weights."""
+        if not (self.watch_gradients and self.settings.kind.zero_stage and self.accelerator.sync_gradients):
+            self.accelerator.backward(loss)
+            return
+        # What Accelerate's call does, with a look in between.
+        deepspeed = self.accelerator.deepspeed_engine_wrapped.engine
+        deepspeed.set_gradient_accumulation_boundary(is_boundary=True)
+        deepspeed.backward(loss)
+        self._gradient_squares = squared_norms(self.trainable, zero=True)
+        deepspeed.step()
 
     def _trained_state(self) -> TrainedState:
         if not self.settings.kind.zero_stage:

@@ -6,12 +6,13 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
+from cami2v.training.callbacks.meters import Meter
 from cami2v.training.state import StepReport
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,18 @@ class MetricsLog(Callback):
     refuses a row, it waits in memory; where Weights & Biases fails, the run goes on without.
     """
 
-    def __init__(self, *, every_steps: int, settings: LoggingSettings, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        every_steps: int,
+        settings: LoggingSettings,
+        config: dict[str, Any],
+        meters: Sequence[Meter] = (),
+    ) -> None:
         self.every_steps = every_steps
         self.settings = settings
         self.config = config
+        self.meters = list(meters)
         self._tracker: Any = None
         self._reports: list[StepReport] = []
         self._unwritten: list[dict[str, Any]] = []
@@ -53,14 +62,19 @@ class MetricsLog(Callback):
             run.state.tracking_id = secrets.token_hex(4)
         if run.engine.is_main and self.settings.wandb != "off":
             self._tracker = self._open_wandb(run)
+        for meter in self.meters:
+            meter.on_fit_start(run)
 
     def on_step_end(self, run: RunContext, report: StepReport) -> None:
         """Write the row of this step where it is due; rates are means since the last row."""
-        self._reports.append(report)
+        for meter in self.meters:
+            meter.observe(run, report)
+        # Without the batches: a hundred steps of videos would fill the memory.
+        self._reports.append(replace(report, work=()))
         if not run.due(self.every_steps):
             return
         seconds = sum(each.seconds for each in self._reports)
-        row = {
+        row: dict[str, Any] = {
             "loss": report.loss,
             "learning_rate": report.learning_rate,
             "gradient_norm": report.gradient_norm,
@@ -70,7 +84,10 @@ class MetricsLog(Callback):
             "skipped_steps": sum(each.skipped for each in self._reports),
             "samples_seen": run.state.samples_seen,
             "train_seconds": run.state.seconds,
+            "seconds_per_step": seconds / len(self._reports),
         }
+        for meter in self.meters:
+            row |= meter.read(run)
         self._reports.clear()
         self.write(run, row)
         if run.engine.is_main:

@@ -28,6 +28,7 @@ from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
 from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
+from cami2v.training.callbacks.meters import GradientNorms, LossByTimestep, Meter, Throughput
 from cami2v.training.ema import EmaSettings
 from cami2v.training.engine import EngineKind, EngineSettings, Precision
 from cami2v.training.optimizer import OptimizerSettings
@@ -181,6 +182,7 @@ def train(
     ema_decay: float | None = None,
     stop_requests: StopRequests | None = None,
     bad_steps: BadStepSettings = BAD_STEPS,
+    measured: bool = False,
     **changes: object,
 ) -> Trainer:
     """Train the toy model, or another one, as launch/train.py trains the real one."""
@@ -197,7 +199,7 @@ def train(
         checkpoint = intact_checkpoint(run, checkpoint, fall_back=resume == "auto")
         expected = {"seed": SEED, "global_batch_size": settings.global_batch_size}
         check_resumable(read_record(checkpoint), checkpoint, expected)
-    log = MetricsLog(every_steps=1, settings=logging, config={})
+    log = MetricsLog(every_steps=1, settings=logging, config={}, meters=all_meters() if measured else ())
     own: list[Callback] = [
         BadStepGuard(bad_steps),
         UpdateAverage(),
@@ -217,6 +219,15 @@ def train(
     )  # fmt: skip
     trainer.fit()
     return trainer
+
+
+def all_meters() -> list[Meter]:
+    """Return every meter, gradients at even steps."""
+    return [
+        LossByTimestep(timesteps=10, buckets=3),
+        GradientNorms(every_steps=2),
+        Throughput(operations=10**6, accumulation_steps=2, peak=1e12),
+    ]
 
 
 def forget_engine() -> None:
