@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -290,3 +291,15 @@ def test_checksums_see_what_happens_to_disks() -> None:
             flat[byte] = damage(int(flat[byte]))
             assert checksums(changed)[0] != sums[0]
     assert checksums(np.zeros_like(rows))[0] not in sums
+
+
+def test_a_decoding_process_that_dies_is_one_line(folder: Path, tmp_path: Path) -> None:
+    class Murderer(ToyTowers):
+        def moments(self, frames: torch.Tensor) -> torch.Tensor:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            return super().moments(frames)
+
+    with pytest.raises(ValueError, match="a decoding process died .* the same command continues") as caught:
+        encode_toy(folder / "set", tmp_path / "cache", Murderer(), num_workers=1, frames_at_once=1)
+    assert "\n" not in str(caught.value)
