@@ -8,7 +8,8 @@ import torch
 
 from cami2v.training import environment
 
-_SECONDS = 20.0
+_SECONDS = 45.0
+"""Longer than launchers take to end the others: ours and torchrun 30 s, srun --kill-on-bad-exit less."""
 
 
 def wait_for_first_failure(error: BaseException) -> str | None:

@@ -18,8 +18,8 @@ PARENT = "CAMI2V_PARENT"
 _STOPPED = (REQUEUE_EXIT_CODE, INTERRUPT_EXIT_CODE)
 _SECONDS_TO_FINISH = 60.0
 """After one process has stopped on request, the others may still close their files and connections."""
-_SECONDS_TO_FAIL = 10.0
-"""After one process has failed, the others wait for it in vain; some have the same to say."""
+_SECONDS_TO_FAIL = 30.0
+"""After one process has failed, the others wait for it in vain; but process 0 may be writing a checkpoint."""
 
 
 class LocalProcesses:

@@ -39,11 +39,11 @@ class SaveCheckpoints(Callback):
             writer.check_space(run.engine, tensors=3 + (run.average is not None))
             content = gather_content(run.engine, run.state, run.provenance, run.average)
             writer.start(content)
-            if not self.background:
+            if report.stop or not self.background:
                 writer.wait(run.engine)
         if run.engine.is_main:
             stalled = time.perf_counter() - started
-            how = "saving" if self.background else "saved"
+            how = "saving" if self.background and not report.stop else "saved"
             logger.info("%s %s: training waited %.2f s", how, run.folder.checkpoint(run.state.step), stalled)
 
     def on_fit_end(self, run: RunContext) -> None:
