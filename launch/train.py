@@ -7,27 +7,20 @@ import logging
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from omegaconf import DictConfig
 
-from cami2v.attention.choice import check_training
 from cami2v.batch import ClipBatch
-from cami2v.camera_control.liveness import GuardSettings, reason_to_skip
+from cami2v.camera_control.liveness import reason_to_skip
 from cami2v.checkpoints.fingerprint import fingerprint
-from cami2v.checkpoints.integrity import intact_checkpoint, read_record
 from cami2v.checkpoints.load import weight_names
 from cami2v.checkpoints.report import LoadReport
-from cami2v.checkpoints.resume import check_resumable
 from cami2v.checkpoints.save import Provenance
 from cami2v.checkpoints.write import Retention
-from cami2v.condition_frame import ConditionFrame
-from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
 from cami2v.training import environment
-from cami2v.training.bad_steps import BadStepSettings
 from cami2v.training.callbacks.bad_steps import BadStepGuard
 from cami2v.training.callbacks.base import Callback, TrainingStoppedError
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
@@ -36,52 +29,32 @@ from cami2v.training.callbacks.guards import (
     CameraAliveGuard,
     DeadGradientGuard,
 )
-from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
+from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.callbacks.skipped import SkippedClips
 from cami2v.training.callbacks.validate import Validate
-from cami2v.training.ema import EmaSettings
-from cami2v.training.engine import EngineSettings
-from cami2v.training.optimizer import OptimizerSettings
 from cami2v.training.preemption import StopRequest, StopRequests
-from cami2v.training.run_folder import WEIGHTS, RunFolder, replace_text, resolve_resume
-from cami2v.training.trainer import Trainer, TrainerSettings
-from data_pipeline.loader import ClipLoader
-from launch.build import attention_choice, build_model
-from launch.compose import as_yaml, check_parts, entry, instantiate_part, plain, read_config, settings
+from cami2v.training.run_folder import WEIGHTS, replace_text
+from cami2v.training.trainer import Trainer
+from launch.build import build_model
+from launch.compose import as_yaml, entry, instantiate_part, plain, read_config
 from launch.encoders import check_cache
 from launch.errors import disk_refusal
 from launch.first_failure import wait_for_first_failure
-from launch.processes import ClusterSettings, die_with_parent, launched, process_count, start_processes
-from launch.signature import TARGET, locate
-from launch.starting_point import StartingPoint, starting_point
+from launch.preflight import dry_run
+from launch.processes import die_with_parent, launched, start_processes
+from launch.training_plan import Plan, prepare
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A run whose settings fit each other, this machine and the data; nothing is built or written yet."""
-
-    trainer: TrainerSettings
-    engine: EngineSettings
-    optimizer: OptimizerSettings
-    ema: EmaSettings
-    logging: LoggingSettings
-    guards: GuardSettings
-    faults: BadStepSettings
-    processes: int
-    folder: RunFolder
-    resume_from: Path | None
-    start: StartingPoint
-    loader: ClipLoader
-    validation: ClipLoader | None
 
 
 def run(config: DictConfig) -> None:
     """Check everything that can be checked cheaply, then train, in this process or in several."""
     try:
         plan = prepare(config)
-        if plan.processes > 1 and not launched():
+        if config.dry_run:
+            if environment.rank() == 0:
+                dry_run(config, plan)
+        elif plan.processes > 1 and not launched():
             start_processes("launch.train", plan.processes)
         else:
             train(config, plan)
@@ -107,53 +80,6 @@ def run(config: DictConfig) -> None:
 def _end(line: str, error: Exception) -> NoReturn:
     print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(1) from error
-
-
-def prepare(config: DictConfig, *, elsewhere: bool = False) -> Plan:
-    """Check a config as a whole, but for this machine's devices where it will run `elsewhere`.
-
-    Raises ValueError in one line for what would stop the run later.
-    """
-    processes = process_count(settings(config.cluster, ClusterSettings, "cluster"))
-    trainer = settings(config.trainer, TrainerSettings, "trainer")
-    engine = settings(config.engine, EngineSettings, "engine")
-    optimizer = settings(config.optimizer, OptimizerSettings, "optimizer")
-    ema = settings(config.ema, EmaSettings, "ema")
-    logs = settings(config.logging, LoggingSettings, "logging")
-    guards = settings(config.guards, GuardSettings, "guards")
-    faults = settings(config.faults, BadStepSettings, "faults")
-    if not elsewhere:
-        engine.check_machine()
-        check_training(attention_choice(config))
-    environment.check_environment(
-        engine.kind,
-        engine.precision.value,
-        trainer.gradient_clip_norm,
-        accumulation_steps=trainer.accumulation_steps(processes),
-        processes=processes,
-    )
-    check_parts(config)
-    folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
-    folder.check_writable()
-    loader = _loader(config)
-    loader.validate(processes)
-    _check_scale(config, loader)
-    if resume_from is not None:
-        resume_from = intact_checkpoint(folder, resume_from, fall_back=config.resume == "auto")
-        expected = {
-            "seed": config.seed,
-            "manifest_sha256": loader.manifest.input_sha256,
-            "global_batch_size": trainer.global_batch_size,
-        }
-        check_resumable(read_record(resume_from), resume_from, expected)
-    start = _start(config, folder, resume_from)
-    start.check(config)
-    return Plan(
-        trainer=trainer, engine=engine, optimizer=optimizer, ema=ema, logging=logs, guards=guards, faults=faults,
-        processes=processes,
-        folder=folder, resume_from=resume_from, start=start, loader=loader,
-        validation=_validation_loader(config, trainer),
-    )  # fmt: skip
 
 
 def train(config: DictConfig, plan: Plan) -> None:
@@ -197,27 +123,6 @@ def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopReques
     logger.info("%s at step %d: %s%s", reason[trainer.stop.name], state.step, plan.folder.path, how)
     trainer.engine.close()
     return trainer.stop
-
-
-def _loader(config: DictConfig) -> ClipLoader:
-    """Return the loader of training; one that reads a cache must know which frame the model is shown."""
-    shown = ConditionFrame(random=config.diffusion.random_condition_frame)
-    loader: ClipLoader = instantiate_part(
-        config.data, "data", **({"condition_frame": shown} if config.data.get("cache") else {})
-    )
-    return loader
-
-
-def _check_scale(config: DictConfig, loader: ClipLoader) -> None:
-    method = locate(config.camera[TARGET], f"camera.{TARGET}")
-    policy = loader.settings.scale_policy
-    if getattr(method, "needs_metric_scale", False) and policy != ScalePolicy.METRIC:
-        raise ValueError(
-            f"data.scale_policy={policy.value}: {method.__name__} is trained in metres; set data.scale_policy=metric "
-            "and give shards whose clips have a metric scale (docs/metric-scale.md), or use camera=cami2v"
-        )
-    # Null means the set's own policy; the run is continued, sampled and evaluated with what it was.
-    config.data.scale_policy = policy.value
 
 
 def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Callback]:
@@ -271,40 +176,6 @@ def _validation_clips(config: DictConfig, plan: Plan) -> list[ClipBatch]:
         return []
     count = min(plan.trainer.validation_clips, plan.validation.num_samples)
     return list(plan.validation.fixed(count=count, rank=0, world_size=1, seed=config.seed))
-
-
-def _validation_loader(config: DictConfig, trainer: TrainerSettings) -> ClipLoader | None:
-    if not (trainer.validate_every_steps and trainer.validation_clips):
-        return None
-    node = config.data.copy()
-    node.split = trainer.validation_split
-    node.num_workers = 0
-    if node.get("cache") is not None:
-        node.cache = None  # videos are sampled and shown, so they are needed
-    try:
-        loader: ClipLoader = instantiate_part(node, "data")
-    except ValueError as error:
-        raise ValueError(f"trainer.validation_split={trainer.validation_split}: {error}") from error
-    if trainer.validation_clips > loader.num_samples:
-        logger.info(
-            "trainer.validation_clips=%d, but split %s has %d: validating on all of them",
-            trainer.validation_clips, trainer.validation_split, loader.num_samples,
-        )  # fmt: skip
-    return loader
-
-
-def _start(config: DictConfig, folder: RunFolder, resume_from: Path | None) -> StartingPoint:
-    """Find what the weights start from; when resuming, what the run started from unless it has moved."""
-    given = config.init_from
-    if given is None and resume_from is not None and folder.config.is_file():
-        given = read_config(folder.config).get("init_from")
-    start = starting_point(given, key="init_from", resuming=resume_from is not None)
-    if config.init_from is not None and start.trained and config.resume not in (None, "auto"):
-        raise ValueError(
-            "init_from and resume=<run> are both set: resume continues everything, init_from takes weights only; "
-            "keep one"
-        )
-    return start
 
 
 def _load_start(plan: Plan, model: VideoDiffusion) -> LoadReport | None:

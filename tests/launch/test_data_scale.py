@@ -16,7 +16,7 @@ from launch.compose import compose_config, instantiate_part
 from launch.data import main
 from launch.depth_network import load_depth_weights
 from launch.pack import main as pack
-from launch.train import prepare
+from launch.training_plan import prepare
 from tests.data_pipeline.metric_scale.metric_worlds import FRAMES, world_without_scales
 from tests.data_pipeline.raw_folders import clips_folder
 

@@ -24,7 +24,7 @@ from cami2v.model import VideoDiffusion
 from launch.build import build_skeleton
 from launch.compose import compose_config, conf_folder, instantiate_part
 from launch.evaluate import held_out_data
-from launch.train import prepare
+from launch.training_plan import prepare
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(os.environ.get("CAMI2V_GOLDEN", ROOT.parent / "shared" / "golden"))

@@ -23,7 +23,8 @@ from launch.compose import compose_config, expand_shorthands, read_config
 from launch.evaluate import run as evaluate
 from launch.load_model import LoadedModel, Source, load_model
 from launch.sample import run as sample
-from launch.train import prepare, train
+from launch.train import train
+from launch.training_plan import prepare
 from tests.cami2v.checkpoints.released_files import as_released, save, split
 from tests.cami2v.training.conftest import one_process as one_process  # a fixture, used by name
 from tests.cami2v.training.toys import forget_engine

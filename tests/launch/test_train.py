@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cami2v.video import read_frames
 from launch.compose import compose_config
-from launch.train import prepare
+from launch.training_plan import prepare
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
 
 ROOT = Path(__file__).parents[2]
@@ -103,3 +103,24 @@ def test_a_config_is_checked_as_a_whole_before_anything_is_built(
     with pytest.raises(ValueError, match=re.escape(message.format(runs=tmp_path))):
         prepare(compose_config("train", given))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path: Path, shards: Path) -> None:
+    runs = tmp_path / "runs"
+    told = train(runs, shards, "--dry-run", "engine=zero2", "cluster.processes=2", "trainer.keep_last_checkpoints=3")
+    assert told.returncode == 0, told.stderr[-3000:]
+    lines = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in told.stdout.splitlines()}
+    assert lines["batch"] == "2 clips per optimizer step = 2 processes x 1 per forward pass x 1 accumulated"
+    assert lines["engine"].startswith("zero2, fp32, gradients clipped at norm 0.5")
+    assert "split train: 4 clips in" in lines["data"]
+    assert "2 steps per epoch" in lines["data"]
+    assert lines["disk"].startswith("4 checkpoints of about ")
+    assert lines["dry"] == "run: nothing stands in the way; nothing was written"
+    assert not runs.exists()
+
+
+def test_a_dry_run_lists_its_problems(tmp_path: Path, shards: Path) -> None:
+    told = train(tmp_path, shards, "--dry-run", f"trainer.keep_last_checkpoints={10**9}")
+    assert told.returncode == 2
+    assert "error: dry run: 1 problem: disk: 1000000001 checkpoints of " in told.stderr
+    assert "lower trainer.keep_last_checkpoints=1000000000" in told.stderr
