@@ -157,6 +157,8 @@ class MetricsLog(Callback):
             logger.warning(
                 "%s; logging offline, send it later: wandb sync %s/wandb/offline-*", refused, run.folder.path
             )
+            # A failed start holds the run's identity; only ending wandb's service process sets it free.
+            wandb.teardown()
             return start("offline")
 
     @contextmanager

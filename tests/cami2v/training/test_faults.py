@@ -91,6 +91,26 @@ def test_without_a_login_the_run_goes_on_offline_or_stops(
     assert steps(tmp_path / "run") == [1]
 
 
+def test_an_unreachable_server_leaves_the_identity_free_for_offline_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    modes: list[str] = []
+    start, end = wandb.init, wandb.teardown
+
+    def init(*, mode: str, **settings: Any) -> Any:
+        modes.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("connection refused\nwhile retrying")
+        return start(mode=mode, **settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "teardown", lambda: (modes.append("teardown"), end()))
+    train(tmp_path, "single", logging=dataclasses.replace(LOGGING, wandb="online"), max_steps=1)
+    assert modes[:3] == ["online", "teardown", "offline"]
+
+
 def test_training_goes_on_without_a_tracker_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from cami2v.training.callbacks.base import Callback
     from cami2v.training.callbacks.log import MetricsLog
