@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -40,12 +39,15 @@ class Slurm(SlurmSettings):
             arguments=self._arguments(verb, ability, config, arguments), processes=processes, nodes=self.nodes,
             processes_per_node=processes // self.nodes, array=self.array,
         )  # fmt: skip
+        text = script(job, self)
+        if config.get("dry_run"):
+            print(f"{text}\ndry run: neither written nor submitted: {job.path}")
+            return
         job.folder.mkdir(parents=True, exist_ok=True)
-        job.path.write_text(script(job, self))
+        job.path.write_text(text)
         job.path.chmod(0o755)
         if not self.submit:
-            print(job.path.read_text())
-            print(f"written, not submitted: sbatch {shlex.quote(str(job.path))}")
+            print(f"{text}\nwritten, not submitted: sbatch {shlex.quote(str(job.path))}")
             return
         number = sbatch(job.path)
         log = job.log.replace("%A", number).replace("%j", number).replace("%a", "<task>").replace("%%", "%")
@@ -108,9 +110,12 @@ def sbatch(script: Path) -> str:
 
 def _check_training(config: DictConfig, processes: int) -> None:
     """Raise here what would stop the run on the cluster, as far as it does not depend on the machine."""
+    # Imported here: the scripts of other verbs need neither models nor data.
+    from launch.train import prepare
+
     there = config.copy()
     there.cluster = {"processes": processes}
-    importlib.import_module("launch.train").prepare(there, elsewhere=True)
+    prepare(there, elsewhere=True)
 
 
 def _run_name(verb: str, config: DictConfig) -> str:

@@ -155,6 +155,17 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_prints_the_script_and_leaves_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    config = compose_config(
+        "train", ["cluster=slurm", "cluster.check=false", f"paths.runs={tmp_path}", "++dry_run=true"]
+    )
+    instantiate_part(config.cluster, "cluster").start("train", config, [])
+    assert capsys.readouterr().out.startswith("#!/bin/bash\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
