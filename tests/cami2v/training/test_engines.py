@@ -29,7 +29,7 @@ CASES = [(kind, precision) for kind in SHARDED for precision in ("fp32", "bf16")
 STEPS, HALF = 20, 10
 CLIP = 0.25
 """Below every gradient norm of these runs."""
-CHAIN_STEPS, KILLS = 60, 3
+CHAIN_STEPS, KILLS = 60, 2
 FILES = ("trainable.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
