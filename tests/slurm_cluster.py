@@ -42,7 +42,7 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdSpoolDir={folder}/spool-%n
 SlurmdLogFile={folder}/slurmd-%n.log
 SlurmdParameters=config_overrides
-SchedulerParameters=sched_min_interval=100000,bf_interval=1
+SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
