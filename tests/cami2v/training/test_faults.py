@@ -99,14 +99,19 @@ def test_an_unreachable_server_leaves_the_identity_free_for_offline_files(
     modes: list[str] = []
     start, end = wandb.init, wandb.teardown
 
-    def init(*, mode: str, **settings: Any) -> Any:
+    def init(*, mode: Any, **settings: Any) -> Any:
         modes.append(mode)
         if mode == "online":
             raise wandb.errors.CommError("connection refused\nwhile retrying")
         return start(mode=mode, **settings)
 
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(wandb, "teardown", lambda: (modes.append("teardown"), end()))
+
+    def teardown() -> None:
+        modes.append("teardown")
+        end()
+
+    monkeypatch.setattr(wandb, "teardown", teardown)
     train(tmp_path, "single", logging=dataclasses.replace(LOGGING, wandb="online"), max_steps=1)
     assert modes[:3] == ["online", "teardown", "offline"]
 
