@@ -24,6 +24,7 @@ from cami2v.training import environment
 from cami2v.training.callbacks.bad_steps import BadStepGuard
 from cami2v.training.callbacks.base import Callback, TrainingStoppedError
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
+from cami2v.training.callbacks.describe import DescribeRun
 from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.guards import (
     CameraAliveGuard,
@@ -37,11 +38,13 @@ from cami2v.training.run_folder import WEIGHTS, replace_text
 from cami2v.training.trainer import Trainer
 from launch.build import build_model
 from launch.compose import as_yaml, entry, instantiate_part, plain, read_config
+from launch.config_diff import config_changes, leaves
 from launch.encoders import check_cache
 from launch.errors import disk_refusal
 from launch.first_failure import wait_for_first_failure
 from launch.preflight import dry_run
 from launch.processes import die_with_parent, launched, start_processes
+from launch.telemetry import meters
 from launch.training_plan import Plan, prepare
 
 logger = logging.getLogger(__name__)
@@ -127,7 +130,10 @@ def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopReques
 
 def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Callback]:
     """Return the callbacks in order: nothing is logged or saved of a step that a guard refuses."""
-    log = MetricsLog(every_steps=plan.trainer.log_every_steps, settings=plan.logging, config=plain(config))
+    log = MetricsLog(
+        every_steps=plan.trainer.log_every_steps, settings=plan.logging, config=plain(config),
+        meters=meters(config, plan, model),
+    )  # fmt: skip
     clips = _validation_clips(config, plan)
     callbacks: list[Callback] = [
         SkippedClips(stream=plan.loader, log=log),
@@ -136,6 +142,7 @@ def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Ca
         *_camera_guard(config, plan, model, clips, log),
         UpdateAverage(),
         log,
+        DescribeRun(changes=config_changes(config), log=log),
         SaveCheckpoints(
             every_steps=plan.trainer.checkpoint_every_steps,
             retention=Retention(last=plan.trainer.keep_last_checkpoints, every_steps=plan.trainer.keep_every_steps),
@@ -211,7 +218,7 @@ def _announce(config: DictConfig, plan: Plan, trained: int) -> None:
         plan.loader.num_samples, trained / 1e6, plan.trainer.global_batch_size,
     )  # fmt: skip
     if plan.resume_from is not None and plan.folder.config.is_file():
-        before, now = _leaves(plain(read_config(plan.folder.config))), _leaves(plain(config))
+        before, now = leaves(plain(read_config(plan.folder.config))), leaves(plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         for key in [key for key in changed if key not in ("resume", "init_from")]:
             logger.warning("%s changes with this resume: %s -> %s", key, before.get(key), now.get(key))
@@ -223,12 +230,6 @@ def _quiet_logs() -> None:
         logging.getLogger().setLevel(logging.WARNING)
     for library in ("accelerate", "DeepSpeed"):
         logging.getLogger(library).setLevel(logging.WARNING)
-
-
-def _leaves(node: object, key: str = "") -> dict[str, object]:
-    if not isinstance(node, dict):
-        return {key: node}
-    return {k: v for name, inner in node.items() for k, v in _leaves(inner, f"{key}.{name}" if key else name).items()}
 
 
 def _git_revision() -> str:

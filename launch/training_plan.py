@@ -28,6 +28,7 @@ from launch.compose import check_parts, instantiate_part, read_config, settings
 from launch.processes import ClusterSettings, process_count
 from launch.signature import TARGET, locate
 from launch.starting_point import StartingPoint, starting_point
+from launch.telemetry import check_meters
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def prepare(config: DictConfig, *, elsewhere: bool = False) -> Plan:
         accumulation_steps=trainer.accumulation_steps(processes),
         processes=processes,
     )
+    check_meters(logs, trainer)
     check_parts(config)
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
     folder.check_writable()

@@ -1,7 +1,8 @@
 """The folder of one run: where things lie, what may be resumed, one consistent history of metrics.
 
 <run>/config.yaml  metrics.jsonl  checkpoints/{step-00000010/{*.safetensors,trainer.json},latest}
-<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/  PREEMPT  PREEMPTED
+<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/  tensorboard/  PREEMPT  PREEMPTED
+<run>/system.json  config_changes.json
 """
 
 from __future__ import annotations
@@ -41,6 +42,21 @@ class RunFolder:
     def loaded_weights(self) -> Path:
         """What became of every name in the released weights the run started from."""
         return self.path / "loaded_weights.txt"
+
+    @property
+    def system(self) -> Path:
+        """What the run ran on: a list with an entry per start."""
+        return self.path / "system.json"
+
+    @property
+    def config_changes(self) -> Path:
+        """Where the config differs from the experiment's."""
+        return self.path / "config_changes.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
 
     @property
     def metrics(self) -> Path:

@@ -1,4 +1,4 @@
-"""Metrics: always a local JSONL file and a console line, Weights & Biases on top."""
+"""Metrics: always a local JSONL file and a console line; Weights & Biases and TensorBoard on top."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from cami2v.training.callbacks.base import Callback, RunContext, TrainingStoppedError
 from cami2v.training.callbacks.meters import Meter
 from cami2v.training.state import StepReport
+from cami2v.training.tensorboard import TensorBoardFiles, check_tensorboard
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,25 @@ class LoggingSettings:
     entity: str | None
     wandb_failure: Literal["offline", "stop"]
     """What follows where Weights & Biases refuses at the start: its offline files, or the end of the run."""
+    tensorboard: bool
+    timestep_buckets: int
+    """Ranges of timesteps whose losses are told apart; 0: none."""
+    gradient_norms_every_steps: int
+    """At multiples of this, gradient norms by module; 0: never."""
+    count_flops: bool
+    """Count a step's operations from the model at the start, for TFLOP/s and MFU."""
+    peak_tflops: float | None
+    """Of one device in the run's number format; None: by its name, where that is known."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values out of range, and where TensorBoard is asked for and missing."""
+        for key in ("timestep_buckets", "gradient_norms_every_steps"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"logging.{key}: got {getattr(self, key)}, expected at least 0")
+        if self.peak_tflops is not None and self.peak_tflops <= 0:
+            raise ValueError(f"logging.peak_tflops: got {self.peak_tflops}, expected a number above 0, or null")
+        if self.tensorboard:
+            check_tensorboard()
 
 
 class MetricsLog(Callback):
@@ -53,6 +73,7 @@ class MetricsLog(Callback):
         self.config = config
         self.meters = list(meters)
         self._tracker: Any = None
+        self._tensorboard: TensorBoardFiles | None = None
         self._reports: list[StepReport] = []
         self._unwritten: list[dict[str, Any]] = []
 
@@ -62,6 +83,9 @@ class MetricsLog(Callback):
             run.state.tracking_id = secrets.token_hex(4)
         if run.engine.is_main and self.settings.wandb != "off":
             self._tracker = self._open_wandb(run)
+        if run.engine.is_main and self.settings.tensorboard:
+            with self._watched_tensorboard(run):
+                self._tensorboard = TensorBoardFiles(run.folder.tensorboard, step=run.state.step)
         for meter in self.meters:
             meter.on_fit_start(run)
 
@@ -101,6 +125,19 @@ class MetricsLog(Callback):
         if self._tracker is not None:
             with self._watched(run):
                 self._tracker.finish()
+        if self._tensorboard is not None:
+            with self._watched_tensorboard(run):
+                self._tensorboard.close()
+
+    def describe(self, run: RunContext, facts: dict[str, Any]) -> None:
+        """Tell the trackers what the run is (main process only)."""
+        if self._tracker is not None:
+            with self._watched(run):
+                self._tracker.config.update(facts, allow_val_change=True)
+        if self._tensorboard is not None:
+            with self._watched_tensorboard(run):
+                for name, content in facts.items():
+                    self._tensorboard.describe(name, content, run.state.step)
 
     def write(self, run: RunContext, row: dict[str, Any], media: dict[str, str] | None = None) -> None:
         """Append a row of the current step (main process only); `media` are video files for the tracker."""
@@ -109,6 +146,9 @@ class MetricsLog(Callback):
         finite = {key: _finite(value) for key, value in row.items()}
         self._unwritten.append({"step": run.state.step, **finite, "unix_time": round(time.time(), 3)})
         self._flush(run)
+        if self._tensorboard is not None:
+            with self._watched_tensorboard(run):
+                self._tensorboard.write(finite, run.state.step)
         if self._tracker is not None:
             import wandb
 
@@ -173,6 +213,18 @@ class MetricsLog(Callback):
             logger.warning(
                 "step %d: Weights & Biases failed (%s); the run goes on without it, %s has every row", run.state.step,
                 _first_line(error), run.folder.metrics,
+            )  # fmt: skip
+
+    @contextmanager
+    def _watched_tensorboard(self, run: RunContext) -> Iterator[None]:
+        """Go on without TensorBoard where its files cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            self._tensorboard = None
+            logger.warning(
+                "step %d: TensorBoard's files cannot be written (%s); the run goes on without them, %s has every row",
+                run.state.step, _first_line(error), run.folder.metrics,
             )  # fmt: skip
 
 

@@ -147,7 +147,10 @@ OPTIMIZER = OptimizerSettings(
     learning_rate=1e-2, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=1e-2, schedule="cosine", warmup_steps=2
 )
 BAD_STEPS = BadStepSettings(bad_step="stop", bad_steps_in_a_row=3, loss_explosion=100.0)
-LOGGING = LoggingSettings(wandb="off", project="test", entity=None, wandb_failure="offline")
+LOGGING = LoggingSettings(
+    wandb="off", project="test", entity=None, wandb_failure="offline", tensorboard=False, timestep_buckets=0,
+    gradient_norms_every_steps=0, count_flops=False, peak_tflops=None,
+)  # fmt: skip
 
 
 class KillDuringSave(Callback):
