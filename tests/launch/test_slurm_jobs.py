@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -86,7 +86,7 @@ def steps_done(run: Path) -> int:
 
 
 def test_a_preempted_two_node_zero2_run_has_the_losses_of_an_undisturbed_one(
-    cluster: SlurmCluster, clips: Path, tmp_path: Path
+    cluster: SlurmCluster, clips: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     shards = pack_quietly(clips, tmp_path / "shards").folder
     common = ["launch.train", f"data={shards}", f"paths.runs={tmp_path}", *TRAINING, "cluster.nodes=2"]
@@ -122,7 +122,7 @@ def test_a_preempted_two_node_zero2_run_has_the_losses_of_an_undisturbed_one(
         [sys.executable, "-m", "tools.compare_losses", "--exact", tmp_path / "undisturbed", run], cwd=ROOT,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    print(compared.stdout)
+    record_property("shown", compared.stdout)
     assert compared.returncode == 0, compared.stdout + compared.stderr
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, STEPS + 1))
