@@ -47,7 +47,7 @@ check: setup  ## format, lint, types and the fast tests
 test: setup  ## every test this machine can run
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=15
 
-bench: setup  ## on the CPU: what camera control costs per step; raw videos, packed shards and caches side by side
+bench: setup  ## on the CPU: what camera control and the trainer cost per step; raw videos, packed shards and caches side by side
 	@$(BIN)/python -m tools.benchmark
 
 bench-gpu: setup  ## the same with backbone=dynamicrafter_256 on one GPU

@@ -2,9 +2,10 @@
 
 steps    what camera control costs per training step (--device, --backbone)
 loader   samples per second and core: raw 720p videos, packed shards, cached latents, on the same clips (--clips)
+trainer  the trainer's step over a bare one, the stall per checkpoint, a resume (--device, --backbone)
 packing  clips per second and core, and memory by number of clips: a few minutes
 
-Without a name: steps and loader.
+Without a name: steps, trainer and loader.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tools.benchmark_loader import LoaderOptions, measure_loader
 from tools.benchmark_packing import measure_packing
 from tools.benchmark_report import Report, write_json, write_markdown
 from tools.benchmark_steps import CAMERA_OF, measure_steps
+from tools.benchmark_trainer import measure_trainer
 
 PAGES = Path("docs/benchmarks")
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     reports: list[Report] = []
     try:
-        for name in options.benchmarks or ["steps", "loader"]:
+        for name in options.benchmarks or ["steps", "trainer", "loader"]:
             reports.append(MEASURE[name](options))
             print(reports[-1].text(), end="\n\n", flush=True)
     except ValueError as error:
@@ -51,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _steps(options: argparse.Namespace) -> Report:
     return measure_steps(options.backbone, torch.device(options.device), options.frames, options.rounds)
+
+
+def _trainer(options: argparse.Namespace) -> Report:
+    return measure_trainer(options.backbone, torch.device(options.device), options.frames, options.rounds)
 
 
 def _loader(options: argparse.Namespace) -> Report:
@@ -87,20 +93,20 @@ def _packing(options: argparse.Namespace) -> Report:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-MEASURE = {"steps": _steps, "loader": _loader, "packing": _packing}
+MEASURE = {"steps": _steps, "trainer": _trainer, "loader": _loader, "packing": _packing}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("benchmarks", nargs="*", choices=[*MEASURE, []], metavar="steps | loader | packing")
+    parser.add_argument("benchmarks", nargs="*", choices=[*MEASURE, []], metavar="steps | trainer | loader | packing")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--frames", type=int, default=16, help="of a sample")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--page", action="store_true", help=f"also write the tables to {PAGES}/<date>-<hardware>.md")
     parser.add_argument("--folder", type=Path, default=Path("data/benchmark"), help="for rendered clips, which stay")
-    steps = parser.add_argument_group("steps")
+    steps = parser.add_argument_group("steps, trainer")
     steps.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     steps.add_argument("--backbone", choices=sorted(CAMERA_OF), default="tiny")
     loader = parser.add_argument_group("loader")
