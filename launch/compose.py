@@ -215,6 +215,12 @@ def job_arguments() -> list[str]:
     return [*(item for folder in folders for item in ("--config-dir", folder)), *own, *running.overrides.task]
 
 
+def running_choice(group: str) -> str | None:
+    """Return which preset of a group the running command was started with; None for none, or where none runs."""
+    choice = HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+    return None if choice is None else str(choice)
+
+
 def read_config(path: Path) -> DictConfig:
     """Read the config a finished run left behind. Raises ValueError where there is none or it cannot be read."""
     if not path.is_file():

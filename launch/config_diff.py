@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cami2v.training.callbacks.describe import ConfigChanges
-from launch.compose import compose_config, plain, quote
+from launch.compose import compose_config, plain, quote, running_choice
 
 OWN = ("name", "resume", "init_from", "dry_run", "data.shards")
 """Keys every run has its own value of."""
@@ -18,8 +17,7 @@ RESOLVED = ("data.scale_policy",)
 
 def config_changes(config: DictConfig, experiment: str | None = None) -> ConfigChanges:
     """Compare a config of `cami2v train` with its experiment's, which by default is that of the running command."""
-    if experiment is None and HydraConfig.initialized():
-        experiment = HydraConfig.get().runtime.choices.get("experiment")
+    experiment = experiment or running_choice("experiment")
     given = [f"data.shards={quote(str(config.data.shards))}"]
     base = compose_config("train", [*([f"experiment={experiment}"] if experiment else []), *given])
     before, now = leaves(plain(base)), leaves(plain(config))
