@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from cami2v.batch import ClipBatch
 from cami2v.model import VideoDiffusion
 from cami2v.training import environment
+from cami2v.training.callbacks.judge import CameraErrorSettings, SampleJudge
 from cami2v.training.callbacks.log import LoggingSettings
 from cami2v.training.callbacks.meters import GradientNorms, LossByTimestep, Meter, Throughput
 from cami2v.training.memory_estimate import parameter_dtype
@@ -19,6 +20,7 @@ from cami2v.training.peak_flops import peak_flops
 from cami2v.training.step_cost import step_cost
 from cami2v.training.trainer import TrainerSettings
 from launch.build import build_skeleton
+from launch.compose import instantiate_part, settings
 
 if TYPE_CHECKING:
     from launch.training_plan import Plan
@@ -37,6 +39,29 @@ def meters(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Meter]
     if plan.logging.count_flops and environment.rank() == 0:
         chosen.append(_throughput(config, plan))
     return chosen
+
+
+def camera_errors(config: DictConfig, plan: Plan) -> SampleJudge | None:
+    """Return what estimates the cameras of validation samples, or None where nobody asked."""
+    asked = check_camera_errors(config, plan.trainer)
+    if not asked.every_validations:
+        return None
+    # Imported here: it brings pycolmap, which a training process otherwise does without.
+    from cami2v.training.callbacks.camera_error import CameraErrors
+
+    estimator = instantiate_part(config.camera_error.estimator, "camera_error.estimator")
+    return CameraErrors(settings=asked, estimator=estimator, validate_every_steps=plan.trainer.validate_every_steps)
+
+
+def check_camera_errors(config: DictConfig, trainer: TrainerSettings) -> CameraErrorSettings:
+    """Return the settings. Raises ValueError where they are wrong, or there are no validations to measure at."""
+    asked = settings(config.camera_error, CameraErrorSettings, "camera_error")
+    if asked.every_validations and not (trainer.validate_every_steps and trainer.validation_clips):
+        raise ValueError(
+            f"camera_error.every_validations={asked.every_validations}: there are no validations; set "
+            "trainer.validate_every_steps and trainer.validation_clips, or camera_error=none"
+        )
+    return asked
 
 
 def check_meters(logs: LoggingSettings, trainer: TrainerSettings) -> None:

@@ -44,7 +44,7 @@ from launch.errors import disk_refusal
 from launch.first_failure import wait_for_first_failure
 from launch.preflight import dry_run
 from launch.processes import die_with_parent, launched, start_processes
-from launch.telemetry import meters
+from launch.telemetry import camera_errors, meters
 from launch.training_plan import Plan, prepare
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,10 @@ def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Ca
         sampler = instantiate_part(config.sampler, "sampler")
         every = plan.trainer.validate_every_steps
         average = plan.ema.in_validation
-        callbacks.append(Validate(clips=clips, sampler=sampler, every_steps=every, log=log, use_average=average))
+        judge = camera_errors(config, plan)
+        callbacks.append(
+            Validate(clips=clips, sampler=sampler, every_steps=every, log=log, use_average=average, judge=judge)
+        )
     return callbacks
 
 

@@ -28,7 +28,7 @@ from launch.compose import check_parts, instantiate_part, read_config, settings
 from launch.processes import ClusterSettings, process_count
 from launch.signature import TARGET, locate
 from launch.starting_point import StartingPoint, starting_point
-from launch.telemetry import check_meters
+from launch.telemetry import check_camera_errors, check_meters
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ def prepare(config: DictConfig, *, elsewhere: bool = False) -> Plan:
         processes=processes,
     )
     check_meters(logs, trainer)
+    check_camera_errors(config, trainer)
     check_parts(config)
     folder, resume_from = resolve_resume(config.resume, RunFolder(Path(config.paths.runs) / config.name))
     folder.check_writable()

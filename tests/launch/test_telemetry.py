@@ -104,6 +104,7 @@ def test_the_difference_from_an_experiment_is_what_the_user_changed(shards: Path
     [
         (["logging.timestep_buckets=-1"], "logging.timestep_buckets: got -1"),
         (["logging.peak_tflops=0"], "logging.peak_tflops: got 0"),
+        (["camera_error=default"], "camera_error.every_validations=1: there are no validations"),
         (
             ["logging.gradient_norms_every_steps=3", "trainer.log_every_steps=2"],
             "expected a multiple of trainer.log",

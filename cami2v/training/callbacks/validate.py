@@ -17,6 +17,7 @@ from cami2v.geometry.cameras import relative_poses
 from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.trajectory_plot import trajectory_image
 from cami2v.training.callbacks.base import Callback, RunContext
+from cami2v.training.callbacks.judge import SampleJudge
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.state import StepReport
 from cami2v.video import write_mp4
@@ -39,12 +40,14 @@ class Validate(Callback):
         every_steps: int,
         log: MetricsLog,
         use_average: bool = False,
+        judge: SampleJudge | None = None,
     ) -> None:
         self.clips = list(clips)
         self.sampler = sampler
         self.every_steps = every_steps
         self.log = log
         self.use_average = use_average
+        self.judge = judge
 
     def on_step_end(self, run: RunContext, report: StepReport) -> None:
         """Validate the trained weights, or with `use_average` their average, where it is due (collective)."""
@@ -71,7 +74,9 @@ class Validate(Callback):
         total = run.engine.gather_rows(results.sum(0)).sum(0) / len(self.clips)
         run.engine.barrier()
         media = {f"samples/{clip.clip_ids[0]}": str(folder / f"{clip.clip_ids[0]}.mp4") for clip in self.clips}
-        row = {"validation_loss": float(total[0]), "validation_sample_error": float(total[1])}
+        row: dict[str, Any] = {"validation_loss": float(total[0]), "validation_sample_error": float(total[1])}
+        if self.judge is not None and self.judge.due(run) and run.engine.is_main:
+            row |= self.judge.measure(run)
         self.log.write(run, row, media)
         if run.engine.is_main:
             logger.info(
@@ -85,6 +90,8 @@ class Validate(Callback):
         if folder is not None:
             video = panels(clip, sample)
             write_mp4(folder / f"{clip.clip_ids[0]}.mp4", video, float(clip.frames_per_second[0]))
+            if self.judge is not None and self.judge.due(run):
+                self.judge.keep(run, clip, sample)
         return loss, float((sample - clip.video).abs().mean())
 
 
