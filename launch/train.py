@@ -31,6 +31,7 @@ from cami2v.training.callbacks.guards import (
     DeadGradientGuard,
 )
 from cami2v.training.callbacks.log import MetricsLog
+from cami2v.training.callbacks.progress import ProgressBar
 from cami2v.training.callbacks.skipped import SkippedClips
 from cami2v.training.callbacks.validate import Validate
 from cami2v.training.preemption import StopRequest, StopRequests
@@ -143,6 +144,7 @@ def _callbacks(config: DictConfig, plan: Plan, model: VideoDiffusion) -> list[Ca
         UpdateAverage(),
         log,
         DescribeRun(changes=config_changes(config), log=log),
+        ProgressBar(),
         SaveCheckpoints(
             every_steps=plan.trainer.checkpoint_every_steps,
             retention=Retention(last=plan.trainer.keep_last_checkpoints, every_steps=plan.trainer.keep_every_steps),
