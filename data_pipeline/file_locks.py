@@ -30,6 +30,11 @@ class FileLock:
             self._descriptor = -1
 
     @property
+    def descriptor(self) -> int:
+        """The open file: a child that inherits it holds the lock as well, until it ends."""
+        return self._descriptor
+
+    @property
     def current(self) -> bool:
         """Whether the locked file is still the one at its path: who waits may be handed a file removed meanwhile."""
         mine = os.fstat(self._descriptor)

@@ -21,6 +21,7 @@ class Ability:
 
 ABILITIES = {
     "train": Ability(saves_when_asked=True, continues=True, several_processes=True),
+    "sweep": Ability(saves_when_asked=True, continues=True),
     "evaluate": Ability(continues=True, several_processes=True),
     "pack": Ability(continues=True, tasks_key="pack.tasks"),
     "data_download": Ability(continues=True),

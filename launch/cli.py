@@ -11,6 +11,7 @@ VERBS = {
     "data": "prepare and check data sets",
     "pack": "posed videos -> shards that training reads",
     "train": "train a camera-control method, or resume a run",
+    "sweep": "many trainings over a space of settings",
     "sample": "image + caption + trajectory -> video",
     "evaluate": "generate for a split and score the camera paths",
     "weights": "list, fetch and check the released weights",

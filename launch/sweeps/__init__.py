@@ -1,0 +1,1 @@
+"""Hyperparameter sweeps: a study in a file, a process per trial."""
