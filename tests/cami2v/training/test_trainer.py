@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import wandb
 
 from cami2v.training.callbacks.base import Callback, TrainingStoppedError
 from cami2v.training.callbacks.guards import DeadGradientGuard
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.callbacks.validate import Validate, panels
 from cami2v.video import read_frames
+from tests.cami2v.training.offline_wandb import history
 from tests.cami2v.training.toys import LOGGING, SIZE, ToyStream, forget_engine, toy_clip, train, trainer_settings
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -107,9 +109,12 @@ def test_wandb_keeps_the_identity_of_the_run_over_restarts(tmp_path: Path, monke
     forget_engine()
     second = train(tmp_path, "single", max_steps=6, resume="auto", logging=offline)
     assert first.state.tracking_id == second.state.tracking_id
-    runs = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
-    assert runs
-    assert all(name.endswith(f"-{first.state.tracking_id}") for name in runs)
+    wandb.teardown()  # files are complete once its service has ended
+    files = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert [path.stem for path in files] == [f"run-{first.state.tracking_id}"] * 2
+    logged = [[(row["step"], row["loss"]) for row in history(path)] for path in files]
+    assert [[step for step, _ in each] for each in logged] == [[1, 2, 3], [4, 5, 6]]
+    assert [loss for each in logged for _, loss in each] == [row["loss"] for row in rows(tmp_path)]
 
 
 def test_panels_show_ground_truth_then_sample_then_path() -> None:
