@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ from data_pipeline.order import Order, micro_batches
 from data_pipeline.shard_store import CachedShards, ShardStore, open_store
 from data_pipeline.stages import collate
 from data_pipeline.unusable import UnusableClip
-from data_pipeline.workers import obituary, outlive_signals, report_deaths_at_the_next_batch
+from data_pipeline.workers import outlive_signals, watched
 
 logger = logging.getLogger(__name__)
 
@@ -223,20 +222,7 @@ class ClipLoader:
             # DataLoader draws a seed for its workers; from its own generator, so that the global one stays untouched.
             generator=torch.Generator().manual_seed(0),
         )
-        others = set(active_children())
-        batches = iter(loader)
-        workers = [child for child in active_children() if child not in others]
-        report_deaths_at_the_next_batch()
-        while True:
-            try:
-                loaded = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                dead = [worker for worker in workers if not worker.is_alive()]
-                if not dead:
-                    raise
-                raise ValueError(obituary(dead, clips.last_words)) from error
+        for loaded in watched(loader, clips.last_words):
             if isinstance(loaded, Failure):
                 raise ValueError(loaded.message)
             self._skipped += loaded.skipped

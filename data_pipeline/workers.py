@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Any
 
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,31 @@ class ReadingTable:
             if owner == pid and number >= 0:
                 return Reading(worker=worker, number=number, shard=shard, position=position)
         return None
+
+
+def watched(loader: DataLoader[Any], describe: Callable[[BaseProcess], str], remedy: str = "") -> Iterator[Any]:
+    """Yield a loader's batches.
+
+    Raises ValueError, in one line, where one of its workers died; `describe` says on what, `remedy` what to do.
+    """
+    others = set(active_children())
+    batches = iter(loader)
+    workers = [child for child in active_children() if child not in others]
+    report_deaths_at_the_next_batch()
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError, EOFError) as error:
+            # Killed while it hands a tensor over, a process is missed by its socket first.
+            for worker in workers:
+                worker.join(timeout=0.2)
+            dead = [worker for worker in workers if not worker.is_alive()]
+            if not dead:
+                raise
+            raise ValueError(obituary(dead, describe) + remedy) from error
+        yield batch
 
 
 def obituary(dead: Sequence[BaseProcess], describe: Callable[[BaseProcess], str]) -> str:

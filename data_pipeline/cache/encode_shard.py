@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import active_children
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,7 +25,7 @@ from data_pipeline.sampling import FrameSelection
 from data_pipeline.shard_store import ShardStore
 from data_pipeline.shard_writer import Sample
 from data_pipeline.unusable import UnusableClip
-from data_pipeline.workers import report_deaths_at_the_next_batch
+from data_pipeline.workers import watched
 
 
 @runtime_checkable
@@ -153,7 +152,9 @@ class ShardEncoder:
             num_workers=self.num_workers,
             generator=torch.Generator().manual_seed(0),
         )
-        decoded = zip(pieces, _alive(loader), strict=True)
+        remedy = "; lower encode.num_workers (memory?); the same command continues"
+        frames_of_pieces = watched(loader, lambda worker: "while it decoded videos", remedy)
+        decoded = zip(pieces, frames_of_pieces, strict=True)
         for clip, group in itertools.groupby(decoded, key=lambda each: each[0][0]):
             broken: _Broken | None = None
             parts: dict[str, list[Rows]] = {"moments": [], "image": []}
@@ -183,29 +184,6 @@ class ShardEncoder:
             "sums.npy": to_npy(np.concatenate([checksums(rows) for rows in ordered.values()])),
             "json": (json.dumps(about) + "\n").encode(),
         }
-
-
-def _alive(loader: DataLoader[Tensor | _Broken]) -> Iterator[Tensor | _Broken]:
-    """Yield what the worker processes decode; raises ValueError where one of them died."""
-    others = set(active_children())
-    batches = iter(loader)
-    workers = [child for child in active_children() if child not in others]
-    report_deaths_at_the_next_batch()
-    while True:
-        try:
-            yield next(batches)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:
-            # Killed while it hands a tensor over, a process is missed by its socket first.
-            for worker in workers:
-                worker.join(timeout=0.2)
-            if all(worker.is_alive() for worker in workers):
-                raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(
-                f"a decoding process died ({reason}); lower encode.num_workers (memory?); the same command continues"
-            ) from error
 
 
 def _describe(position: int, sample: IndexedSample, data: bytes) -> _Clip:

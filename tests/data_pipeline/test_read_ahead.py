@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from data_pipeline.manifest import ShardEntry, read_manifest
 from data_pipeline.order import Order
 from data_pipeline.read_ahead import Upcoming
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
-from tests.data_pipeline.shard_servers import ShardServer, serving
+from tests.data_pipeline.shard_servers import ShardServer
 from tests.data_pipeline.test_loader import assert_equal, loader, rows, take
 
 STREAM: dict[str, int] = {"micro_batch_size": 1, "rank": 0, "world_size": 1, "seed": 5, "start": 0}
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +30,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ahead")
     raw = clips_folder(folder / "raw", clips=12, frames=6, splits=["train"] * 12)
     return pack_quietly(raw, folder / "set", min_shards=6).folder
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_pipeline.remote.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(shards: Path) -> Iterator[ShardServer]:
-    with serving(shards) as running:
-        yield running
 
 
 def remote(server: ShardServer, cache: Path, **changes: Any) -> ClipLoader:

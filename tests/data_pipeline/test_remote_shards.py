@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,23 +25,13 @@ from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
 from tests.data_pipeline.shard_servers import ShardServer, serving
 from tests.data_pipeline.test_loader import assert_equal, loader, take
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("remote")
     return pack_quietly(clips_folder(folder / "raw", clips=8, splits=["train"] * 8), folder / "set").folder
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_pipeline.remote.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(shards: Path) -> Iterator[ShardServer]:
-    with serving(shards) as running:
-        yield running
 
 
 def remote(server: ShardServer, cache: Path, **changes: Any) -> ClipLoader:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from cami2v.batch import ClipBatch
 from cami2v.training.bad_steps import BadStepSettings
-from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.trainer import Trainer
-from tests.cami2v.training.toys import ToyStream, forget_engine, train
+from tests.cami2v.training.toys import ToyStream, run_cases, train
 
 
 class FaultyStream(ToyStream):
@@ -50,18 +45,5 @@ def train_faulty(
     )  # fmt: skip
 
 
-def main() -> None:
-    """Run a list of cases in this process; a case that a guard stops leaves its message in stopped-<rank>.txt."""
-    for case in json.loads(sys.argv[1]):
-        folder = Path(case.pop("folder"))
-        try:
-            train_faulty(folder, **case)
-        except TrainingStoppedError as error:
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"stopped-{rank}.txt").write_text(str(error))
-        forget_engine()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(train_faulty)

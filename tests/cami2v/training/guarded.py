@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +11,13 @@ import torch
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings
 from cami2v.model import VideoDiffusion
-from cami2v.training.callbacks.base import TrainingStoppedError
 from cami2v.training.callbacks.guards import CameraAliveGuard
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.trainer import Trainer
 from launch.build import build_model
 from launch.compose import compose_config
 from tests.cami2v.test_model import FRAMES, SMALL, clips, one
-from tests.cami2v.training.toys import LOGGING, ToyStream, forget_engine, train
+from tests.cami2v.training.toys import LOGGING, ToyStream, run_cases, train
 from tests.tiny_models import randomise
 
 SMALLEST = [*SMALL, "backbone.attention_downsamples=[2]", "backbone.initial_attention=false"]
@@ -87,18 +84,5 @@ def train_guarded(
     )
 
 
-def main() -> None:
-    """Run a list of cases in this process; a case that a guard stops leaves its message in stopped-<rank>.txt."""
-    for case in json.loads(sys.argv[1]):
-        folder = Path(case.pop("folder"))
-        try:
-            train_guarded(folder, **case)
-        except TrainingStoppedError as error:
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"stopped-{rank}.txt").write_text(str(error))
-        forget_engine()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(train_guarded)

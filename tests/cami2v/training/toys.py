@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from cami2v.checkpoints.write import Retention
 from cami2v.draws import Draws
 from cami2v.training.bad_steps import BadStepSettings
 from cami2v.training.callbacks.bad_steps import BadStepGuard
-from cami2v.training.callbacks.base import Callback
+from cami2v.training.callbacks.base import Callback, TrainingStoppedError
 from cami2v.training.callbacks.checkpoint import SaveCheckpoints
 from cami2v.training.callbacks.ema import UpdateAverage
 from cami2v.training.callbacks.log import LoggingSettings, MetricsLog
@@ -237,6 +237,19 @@ def forget_engine() -> None:
     """Let another engine be built in this process: Accelerate keeps its state in class attributes."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+def run_cases(run: Callable[..., object]) -> None:
+    """Run a list of cases in this process; a case that a guard stops leaves its message in stopped-<rank>.txt."""
+    for case in json.loads(sys.argv[1]):
+        folder = Path(case.pop("folder"))
+        try:
+            run(folder, **case)
+        except TrainingStoppedError as error:
+            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"stopped-{rank}.txt").write_text(str(error))
+        forget_engine()
 
 
 def main() -> None:

@@ -300,6 +300,7 @@ def test_a_decoding_process_that_dies_is_one_line(folder: Path, tmp_path: Path) 
                 worker.kill()
             return super().moments(frames)
 
-    with pytest.raises(ValueError, match="a decoding process died .* the same command continues") as caught:
+    expected = "a loader worker died .* while it decoded videos; .* the same command continues"
+    with pytest.raises(ValueError, match=expected) as caught:
         encode_toy(folder / "set", tmp_path / "cache", Murderer(), num_workers=1, frames_at_once=1)
     assert "\n" not in str(caught.value)

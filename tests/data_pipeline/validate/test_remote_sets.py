@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,14 @@ from tests.data_pipeline.shard_servers import ShardServer, serving
 
 OPTIONS = ClipOptions(min_frames=4, decode=True, epipolar_every=0, processes=1)
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("validated")
     raw = clips_folder(folder / "raw", clips=6, frames=6, splits=["train"] * 6)
     return pack_quietly(raw, folder / "set", min_shards=6).folder
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_pipeline.remote.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(shards: Path) -> Iterator[ShardServer]:
-    with serving(shards) as running:
-        yield running
 
 
 def store(server: ShardServer, cache: Path) -> CachedShards:
