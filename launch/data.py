@@ -10,8 +10,8 @@ SUBVERBS: dict[str, str] = {
     "caption": "clips -> a caption for each, published or from a vision-language model",
     "encode": "a shard set -> latents and text embeddings that training reads instead of videos",
     "validate": "look for what is wrong with a shard set or a raw folder",
-    "view": "clips on one page: video, camera path, epipolar lines, captions, findings",
     "scale": "metres per pose unit of every clip, from a depth network",
+    "view": "clips on one page: video, camera path, epipolar lines, captions, findings",
     "stats": "motion, lengths, captions and scales as a table and histograms",
 }
 
