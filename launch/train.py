@@ -34,6 +34,7 @@ from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.callbacks.progress import ProgressBar
 from cami2v.training.callbacks.skipped import SkippedClips
 from cami2v.training.callbacks.validate import Validate
+from cami2v.training.engine import prepare_model
 from cami2v.training.preemption import StopRequest, StopRequests
 from cami2v.training.run_folder import WEIGHTS, replace_text
 from cami2v.training.trainer import Trainer
@@ -107,6 +108,7 @@ def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopReques
     report = _load_start(plan, model)
     if plan.loader.cache is not None:
         check_cache(config, model, plan.loader.cache, trainable)
+    prepare_model(model, model.backbone, plan.engine)
     trainer = Trainer(
         model=model, loader=plan.loader, settings=plan.trainer, engine=plan.engine, optimizer=plan.optimizer,
         folder=plan.folder, provenance=_provenance(config, plan, model, trainable), resume_from=plan.resume_from,

@@ -23,6 +23,7 @@ from accelerate.utils import (
 )
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
+from torch.compiler import list_backends
 
 from cami2v.batch import ClipBatch, StepOutput, TrainingBatch
 from cami2v.training import environment
@@ -65,16 +66,45 @@ class EngineSettings:
     """Ask PyTorch for deterministic CUDA kernels; slower. CPU runs are bit-reproducible either way."""
     timeout_minutes: int
     """How long a collective may wait for a slow process before the run fails."""
+    compile: str | None
+    """Backend of `torch.compile` for the denoiser; None: not compiled."""
+    channels_last: bool
+    """Keep the channels of images and their convolutions' weights next to each other in memory."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for values out of range."""
         if self.timeout_minutes < 1:
             raise ValueError(f"engine.timeout_minutes: got {self.timeout_minutes}, expected at least 1")
+        if self.compile is not None and self.compile not in list_backends(exclude_tags=()):
+            raise ValueError(
+                f"engine.compile: got {self.compile!r}, expected null or a backend of torch.compile: "
+                f"{', '.join(list_backends(exclude_tags=()))}"
+            )
+        if self.compile is not None and self.kind.zero_stage == 3:
+            raise ValueError(
+                f"engine.compile: got {self.compile}, but engine={self.kind.value} gathers weights inside the "
+                "denoiser, where a compiled one has no room for it; use engine=zero2 or engine.compile=null"
+            )
+        if self.channels_last and self.kind.zero_stage:
+            raise ValueError(
+                f"engine.channels_last: got true, but DeepSpeed (engine={self.kind.value}) lays weights out anew; use "
+                "engine=ddp or engine.channels_last=false"
+            )
 
     def check_machine(self) -> None:
         """Raise ValueError for what this machine cannot do."""
         if self.precision is Precision.FP16 and not torch.cuda.is_available():
             raise ValueError("engine.precision: got fp16, which needs a GPU and none is visible; use fp32 or bf16")
+
+
+def prepare_model(model: nn.Module, denoiser: nn.Module, settings: EngineSettings) -> None:
+    """Lay out and compile a model as the settings say, in place: names in checkpoints stay."""
+    if settings.channels_last:
+        for convolution in [module for module in model.modules() if isinstance(module, nn.Conv2d)]:
+            convolution.to(memory_format=torch.channels_last)
+    if settings.compile is not None:
+        # Shapes never change within a run; without this a second size would be traced with symbols.
+        denoiser.compile(backend=settings.compile, dynamic=False)
 
 
 class TrainingStep(nn.Module):

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from cami2v.training.engine import EngineSettings, prepare_model
 from cami2v.video import read_frames
-from launch.compose import compose_config
+from launch.compose import compose_config, settings
 from launch.training_plan import prepare
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
 
@@ -124,3 +127,35 @@ def test_a_dry_run_lists_its_problems(tmp_path: Path, shards: Path) -> None:
     assert told.returncode == 2
     assert "error: dry run: 1 problem: disk: 1000000001 checkpoints of " in told.stderr
     assert "lower trainer.keep_last_checkpoints=1000000000" in told.stderr
+
+
+def test_a_compiled_denoiser_and_another_memory_layout_compute_the_same() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 8, 3)
+    denoiser = nn.Sequential(convolution, nn.SiLU(), nn.Conv2d(8, 3, 3))
+    model, images = nn.ModuleDict({"denoiser": denoiser}), torch.randn(2, 3, 9, 9)
+    expected, names = denoiser(images), list(model.state_dict())
+    engine = settings(
+        # The backend `eager` traces the graph as inductor would, and spares the test minutes of C++.
+        compose_config("train", ["engine.compile=eager", "engine.channels_last=true"]).engine, EngineSettings, "engine"
+    )  # fmt: skip
+    prepare_model(model, denoiser, engine)
+    traced = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    torch.testing.assert_close(denoiser(images), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == traced + 1
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("engine.compile=inducto",), "engine.compile: got 'inducto', expected null or a backend of torch.compile: "),
+        (("engine=zero3", "engine.compile=inductor"), "engine.compile: got inductor, but engine=zero3 gathers weights"),
+        (("engine=zero1", "engine.channels_last=true"), "engine.channels_last: got true, but DeepSpeed (engine=zero1)"),
+    ],
+)
+def test_layouts_that_an_engine_would_undo_are_refused(overrides: tuple[str, ...], message: str) -> None:
+    engine = compose_config("train", overrides).engine
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settings(engine, EngineSettings, "engine")

@@ -60,7 +60,13 @@ def test_engines_spread_what_they_say(
 ) -> None:
     cost = StepCost(parameters=1000, trained_parameters=100, working_bytes=5000, floating_point_operations=1)
     engine = EngineSettings(
-        kind=EngineKind(kind), precision=Precision(precision), allow_tf32=True, deterministic=False, timeout_minutes=1
+        kind=EngineKind(kind),
+        precision=Precision(precision),
+        allow_tf32=True,
+        deterministic=False,
+        timeout_minutes=1,
+        compile=None,
+        channels_last=False,
     )
     estimate = estimate_memory(cost, engine, 4)
     assert (estimate.weights, estimate.optimizer, estimate.working) == (weights, optimizer, working)

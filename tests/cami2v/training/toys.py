@@ -139,7 +139,13 @@ def trainer_settings(**changes: object) -> TrainerSettings:
 def engine_settings(kind: str, precision: str = "fp32") -> EngineSettings:
     """Return settings of an engine without CUDA options."""
     return EngineSettings(
-        kind=EngineKind(kind), precision=Precision(precision), allow_tf32=False, deterministic=False, timeout_minutes=5
+        kind=EngineKind(kind),
+        precision=Precision(precision),
+        allow_tf32=False,
+        deterministic=False,
+        timeout_minutes=5,
+        compile=None,
+        channels_last=False,
     )
 
 
