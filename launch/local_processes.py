@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import FrameType
 
 from cami2v.training.preemption import INTERRUPT_EXIT_CODE, PREEMPTION_SIGNALS, REQUEUE_EXIT_CODE
 
 PARENT = "CAMI2V_PARENT"
 """Environment variable: the process number of the program that started this one."""
+_FORWARDED = (*PREEMPTION_SIGNALS, signal.SIGINT)
 _STOPPED = (REQUEUE_EXIT_CODE, INTERRUPT_EXIT_CODE)
 _SECONDS_TO_FINISH = 60.0
 """After one process has stopped on request, the others may still close their files and connections."""
@@ -40,23 +40,26 @@ class LocalProcesses:
             "MASTER_PORT": str(self._store.port), "TORCHELASTIC_USE_AGENT_STORE": "True", PARENT: str(os.getpid()),
         }  # fmt: skip
         shared.setdefault("OMP_NUM_THREADS", "1")
-        self._children = [
-            # A process group of its own: Ctrl-C in a terminal reaches only this process, which passes it on once.
-            subprocess.Popen(
-                command, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL,
-                process_group=0,
-            )
-            for rank in range(count)
-        ]  # fmt: skip
+        self._children: list[subprocess.Popen[bytes]] = []
+        # From here on, so that a signal while they start neither ends this process alone nor is lost.
+        self._before = {number: signal.signal(number, self._forward) for number in _FORWARDED}
+        try:
+            for rank in range(count):
+                self._start(command, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        except OSError:
+            self._stop_forwarding()
+            raise
 
     def wait(self) -> int:
         """Pass signals on until all processes have ended, and end them once one failed; return the exit code."""
-        with self._forwarding():
+        try:
             while (failed := self._first_failure()) is None and self._running():
                 time.sleep(0.1)
             code = 0 if failed is None else self._children[failed].returncode
             stopped = self._stopped_as(code)
             self._end_others(_SECONDS_TO_FINISH if stopped in (0, *_STOPPED) else _SECONDS_TO_FAIL)
+        finally:
+            self._stop_forwarding()
         if stopped < 0:
             hint = " (out of memory?)" if -code == signal.SIGKILL else ""
             print(
@@ -90,17 +93,19 @@ class LocalProcesses:
                 child.kill()
             child.wait()
 
-    @contextmanager
-    def _forwarding(self) -> Iterator[None]:
-        def forward(number: int, frame: FrameType | None) -> None:
-            self._forwarded.add(number)
-            for child in self._children:
-                if child.returncode is None:
-                    child.send_signal(number)
+    def _start(self, command: Sequence[str], environment: dict[str, str]) -> None:
+        # A process group of its own: Ctrl-C in a terminal reaches only this process, which passes it on once.
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+        self._children.append(child)
+        for number in self._forwarded:
+            child.send_signal(number)
 
-        before = {number: signal.signal(number, forward) for number in (*PREEMPTION_SIGNALS, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._forwarded.add(number)
+        for child in self._children:
+            if child.returncode is None:
+                child.send_signal(number)
+
+    def _stop_forwarding(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -203,10 +203,14 @@ def losses(folder: Path) -> list[float | None]:
 
 
 def first_line(said: str) -> str:
-    """Return the first line that is neither information nor wandb's own, else the last line."""
+    """Return the first line that says what is wrong, else the last line.
+
+    Not information, not wandb's own, not the line with all overrides that Hydra puts before a traceback.
+    """
     lines = [line for line in said.splitlines() if line.strip()]
+    preface = ("wandb:", "Error executing job with overrides:")
     return next(
-        (line for line in lines if " INFO " not in line and not line.startswith("wandb:")), lines[-1] if lines else ""
+        (line for line in lines if " INFO " not in line and not line.startswith(preface)), lines[-1] if lines else ""
     )
 
 

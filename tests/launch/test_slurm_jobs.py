@@ -18,7 +18,7 @@ from tests.slurm_cluster import FINISHED, SlurmCluster, slurm_cluster, wait_for
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-STEPS = 16
+STEPS = 20
 TRAINING = [
     "engine=zero2", "data.num_workers=1", "data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1",
     f"trainer.max_steps={STEPS}", "trainer.trainable=all", "trainer.global_batch_size=2", "trainer.micro_batch_size=1",
@@ -90,9 +90,10 @@ def test_a_preempted_two_node_zero2_run_has_the_losses_of_an_undisturbed_one(
 ) -> None:
     shards = pack_quietly(clips, tmp_path / "shards").folder
     common = ["launch.train", f"data={shards}", f"paths.runs={tmp_path}", *TRAINING, "cluster.nodes=2"]
+    # First, for nobody waits for its steps: the other one is watched from its submission on.
+    undisturbed, _ = submit(cluster, *common, "name=undisturbed")
     number, log_path = submit(cluster, *common, "name=preempted")
     log = Path(log_path)
-    undisturbed, _ = submit(cluster, *common, "name=undisturbed")
     run = tmp_path / "preempted"
 
     def at_least(steps: int) -> None:
