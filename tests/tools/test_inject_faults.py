@@ -23,10 +23,12 @@ def test_a_traceback_comes_first_and_the_run_continues(tmp_path: Path) -> None:
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("| exception")]
     assert "| 1 | `[rank1]: Traceback" in row
     assert "nothing; 1 steps computed again" in row
-    said = (tmp_path / "exception-in-process-1-of-2.log").read_text().splitlines()
-    assert "[rank1]: tools.faulty_train.InjectedError: injected into process 1 at step 5" in said
+    said = (tmp_path / "exception-in-process-1-of-2.log").read_text()
+    # Not a whole line: process 0 may log in the middle of it.
+    assert "InjectedError: injected into process 1 at step 5" in said
     # Nothing of process 0, which only lost contact.
-    assert not any("[rank0]" in line or "lost another one" in line for line in said)
+    assert "[rank0]" not in said
+    assert "lost another one" not in said
 
 
 def test_a_table_shows_the_first_line_that_is_not_information(tmp_path: Path) -> None:

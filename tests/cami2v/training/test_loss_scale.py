@@ -7,6 +7,12 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from cami2v.training.loss_scale import loss_scale, restore_loss_scale
 
 
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed asks for the rank, to log on the first one only; here it has started no processes."""
+    monkeypatch.setattr("deepspeed.runtime.fp16.loss_scaler.dist.get_rank", lambda: 0)
+
+
 def deepspeed_scaler() -> DynamicLossScaler:
     return DynamicLossScaler(
         init_scale=2**16, scale_window=5, min_scale=1, delayed_shift=2, consecutive_hysteresis=False, dtype=torch.half
