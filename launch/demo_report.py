@@ -95,7 +95,10 @@ def _write_preview(folder: EvaluationFolder, path: Path) -> None:
 def _camera_section(page: HtmlReport, evaluation: dict[str, Any]) -> None:
     page.heading("Error to the true frames, by the trajectory the model was told")
     summary = evaluation["summary"]
-    errors = {name: summary[name]["frame_errors"] for name in (GENERATED, STATIONARY, SHUFFLED)}
+    errors = {
+        name: {figure: summary[name]["figures"][figure]["mean"] for figure in ("MSE", "PSNR_dB")}
+        for name in (GENERATED, STATIONARY, SHUFFLED)
+    }
     right = errors[GENERATED]["MSE"]
     rows = [
         [LABELS[name], f"{error['MSE']:.5f}", f"{error['PSNR_dB']:.2f}", f"{error['MSE'] / right:.2f}x"]
@@ -103,9 +106,9 @@ def _camera_section(page: HtmlReport, evaluation: dict[str, Any]) -> None:
     ]
     page.table(["trajectory", "mean squared error", "PSNR (dB)", "relative to right"], rows)
     page.paragraph(
-        f"Mean over {summary[GENERATED]['compared_clips']} held-out clips (new paths through known rooms) and all "
-        "frames but the first, pixel values in [0, 1]. Same model, image, caption and noise in all three rows: only "
-        "the trajectory differs."
+        f"Mean over {summary[GENERATED]['figures']['MSE']['counted']} held-out clips (new paths through known rooms) "
+        "and all frames but the first, pixel values in [0, 1]. Same model, image, caption and noise in all three rows: "
+        "only the trajectory differs."
     )
     page.paragraph(f"Before generating, on one clip: {sentence(evaluation['camera_effect'])}.")
     print("\n".join(f"      {row[0]:<28} MSE {row[1]}  PSNR {row[2]} dB  {row[3]}" for row in rows))
@@ -158,7 +161,7 @@ def _metric_row(name: str, summary: dict[str, Any]) -> list[str]:
     means = [figures[key]["mean"] for key in ("RotErr_sum_rad", "TransErr_sum", "CamMC_sum")]
     cells = ["none registered" if mean is None else f"{mean:.3f}" for mean in means]
     penalised = f"{figures['CamMC_sum']['penalised_mean']:.3f}"
-    return [name, str(summary["clips"]), str(summary["failed_clips"]), *cells, penalised]
+    return [name, str(summary["clips"]), str(figures["CamMC_sum"]["failed"]), *cells, penalised]
 
 
 def _training_section(page: HtmlReport, demo: DemoRun, steps: list[dict[str, Any]], config: Any) -> None:

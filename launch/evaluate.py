@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,8 @@ from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_t
 from cami2v.evaluation.camera_effect import Record, measured, not_measured
 from cami2v.evaluation.folder import EvaluationFolder
 from cami2v.evaluation.generate import Animate, write_generated, write_ground_truth
-from cami2v.evaluation.measure import measure, open_jobs
-from cami2v.evaluation.pose_estimation.base import PoseEstimator
+from cami2v.evaluation.measure import measure_clips, open_jobs
+from cami2v.evaluation.measures.base import Measure
 from cami2v.evaluation.report import report
 from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
@@ -37,9 +37,10 @@ UNSEEN_IN_RESULTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
-    """The keys of `evaluation`."""
+    """The keys of `evaluation`. `estimator` and `trials` are there for the measures to refer to."""
 
-    estimator: PoseEstimator
+    estimator: Any
+    measures: Mapping[str, Any]
     clips: int | None
     trials: int
     processes: int
@@ -49,7 +50,7 @@ class EvaluationSettings:
 
     def validate(self) -> None:
         """Raise ValueError for a number out of range."""
-        for name, value in (("clips", self.clips), ("trials", self.trials), ("processes", self.processes)):
+        for name, value in (("clips", self.clips), ("processes", self.processes)):
             if value is not None and value < 1:
                 raise ValueError(f"evaluation.{name}={value}: must be at least 1")
         if not 0 <= self.crf <= 51:
@@ -79,7 +80,7 @@ class Run:
 def run(config: DictConfig) -> None:
     """Run the stages that `evaluation.stages` names; the measured tables go to the terminal and to report.md."""
     evaluation = settings(config.evaluation, EvaluationSettings, "evaluation")
-    estimator: PoseEstimator = instantiate_part(config.evaluation.estimator, "evaluation.estimator")
+    measures = _measures(config)
     folder = EvaluationFolder(_output(config))
     state = PartialState()
     if "generate" in evaluation.stages:
@@ -88,9 +89,9 @@ def run(config: DictConfig) -> None:
     if not state.is_main_process:
         return
     if "measure" in evaluation.stages:
-        _measure(folder, estimator, evaluation)
+        _measure(folder, measures, evaluation)
     if "report" in evaluation.stages:
-        print(report(folder))
+        print(report(folder, measures))
         print(folder.root / "report.md")
 
 
@@ -160,11 +161,20 @@ def _batches(
     return batches
 
 
-def _measure(folder: EvaluationFolder, estimator: PoseEstimator, evaluation: EvaluationSettings) -> None:
-    jobs = open_jobs(folder, estimator=estimator, trials=evaluation.trials)
-    with tqdm(desc="measured videos", total=len(jobs)) as progress:
-        for _ in measure(folder, jobs, estimator=estimator, processes=evaluation.processes):
-            progress.update()
+def _measures(config: DictConfig) -> list[Measure]:
+    """Return the measures that are not null. Raises ValueError where there are none."""
+    nodes = {name: node for name, node in config.evaluation.measures.items() if node is not None}
+    if not nodes:
+        raise ValueError("evaluation.measures: all are null, nothing would be measured; leave at least one")
+    return [instantiate_part(node, f"evaluation.measures.{name}") for name, node in nodes.items()]
+
+
+def _measure(folder: EvaluationFolder, measures: Sequence[Measure], evaluation: EvaluationSettings) -> None:
+    for measure in measures:
+        jobs = open_jobs(folder, measure)
+        with tqdm(desc=f"videos, {measure.name}", total=len(jobs)) as progress:
+            for _ in measure_clips(folder, measure, jobs, processes=evaluation.processes):
+                progress.update()
 
 
 def _load(config: DictConfig) -> Run:

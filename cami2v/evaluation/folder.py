@@ -4,7 +4,7 @@
          camera_effect.json                how much the model's prediction depends on the trajectory
          cameras/<clip>.npz                the requested cameras: the list of clips to account for
          videos/<video set>/<clip>.mp4     ground_truth, generated, generated_stationary, generated_shuffled
-         measurements/<video set>/<clip>.json
+         measurements/<measure>/<video set>/<clip>.json
          results.json results.csv report.md
 """
 
@@ -66,9 +66,9 @@ class EvaluationFolder:
         """Return where a clip's requested cameras lie."""
         return self.root / "cameras" / f"{_file_name(clip_id)}.npz"
 
-    def measurement(self, video_set: str, clip_id: str) -> Path:
-        """Return where a clip's measurement lies."""
-        return self.root / "measurements" / video_set / f"{_file_name(clip_id)}.json"
+    def measurement(self, measure: str, video_set: str, clip_id: str) -> Path:
+        """Return where what a measure says of a clip lies."""
+        return self.root / "measurements" / measure / video_set / f"{_file_name(clip_id)}.json"
 
     def clip_ids(self) -> list[str]:
         """List the clips to account for, sorted."""

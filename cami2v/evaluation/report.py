@@ -1,38 +1,36 @@
-"""Third stage: what was measured, as a table that cannot be read without its number of clips and failures."""
+"""Third stage: what was measured, as tables that cannot be read without their numbers of clips and failures."""
 
 from __future__ import annotations
 
 import csv
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from platform import python_version
 from typing import Any
 
-import numpy as np
-
 from cami2v.evaluation.folder import EvaluationFolder, read_json, write_json
-from cami2v.evaluation.frame_metrics import FrameErrors
-from cami2v.evaluation.measure import Measurement
+from cami2v.evaluation.measures.base import Figure, Measure, Row
 from cami2v.evaluation.tables import markdown_report
 
-FIGURES = ("RotErr_sum_rad", "TransErr_sum", "CamMC_sum", "RotErr_mean_deg", "TransErr_mean", "CamMC_mean")
+Rows = Mapping[str, Sequence[Row]]
+"""What one measure says of the clips, by video set, in clip order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureSummary:
-    """One figure of one video set. A clip's value is the median over its successful trials."""
+    """One figure of one video set. Means that are not finite are None."""
 
     mean: float | None
-    """Over the clips with at least one successful trial; None where there are none."""
+    """Over the clips that did not fail; None where there are none."""
     median: float | None
-    penalised_mean: float
-    """Over all clips. A failed clip counts as a motionless estimate would, or as the set's worst clip if that is worse:
-    failing never pays."""
-    trial_spread: float | None
-    """Standard deviation over a clip's successful trials, mean over clips that have two or more."""
+    penalised_mean: float | None
+    """Over all clips. A failed clip counts as its measure's penalty (a motionless estimate), or as the set's worst clip
+    if that is worse: failing never pays. None where a failed clip has no penalty."""
+    counted: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,60 +38,114 @@ class SetSummary:
     """One video set. Every requested clip is in `clips`."""
 
     clips: int
-    failed_clips: int
-    trials: int
-    failed_trials: int
     figures: dict[str, FigureSummary]
-    """Empty for sets whose paths are not estimated."""
-    frame_errors: dict[str, float | None]
-    """MSE (pixel values in [0, 1]) and PSNR_dB over frames 1..T-1, mean over the clips compared; PSNR_dB is None where
-    videos are identical."""
-    compared_clips: int
+    """Of the measures that judge this set."""
+    facts: dict[str, dict[str, Any]]
+    """By measure: its counts and spreads."""
+    distances: dict[str, dict[str, Any]]
+    """By measure: numbers that belong to the set as a whole."""
 
 
-def report(folder: EvaluationFolder) -> str:
+def report(folder: EvaluationFolder, measures: Sequence[Measure]) -> str:
     """Write results.json, results.csv and report.md; return the latter's text.
 
     Raises ValueError where a clip of a video set was not measured: a table over some of the clips is not written.
     """
-    measurements = {video_set: _read(folder, video_set) for video_set in folder.video_sets()}
-    if not measurements:
+    if not folder.video_sets():
         raise ValueError(f"{folder.root}: no videos; run the generate and measure stages first")
-    summaries = {video_set: summarise(rows) for video_set, rows in measurements.items()}
-    everything = [row for rows in measurements.values() for row in rows]
+    rows = {measure.name: read_rows(folder, measure) for measure in measures}
     results = {
         "evaluation": folder.identity(),
         "camera_effect": folder.camera_effect(),
-        "estimator": _estimator(everything),
+        "measures": {measure.name: _settings(folder, rows[measure.name]) for measure in measures},
         "versions": versions(),
-        "summary": {video_set: asdict(summary) for video_set, summary in summaries.items()},
-        "clips": [{key: value for key, value in row.items() if key != "measured_with"} for row in everything],
+        "figures": {figure.name: asdict(figure) for measure in measures for figure in measure.figures},
+        "summary": {name: asdict(summarise(measures, rows, name)) for name in folder.video_sets()},
+        "clips": clip_records(folder, measures, rows),
     }
     write_json(folder.root / "results.json", results)
-    _write_csv(folder, everything)
+    _write_csv(folder, results)
     text = markdown_report(results)
     (folder.root / "report.md").write_text(text, encoding="utf-8")
     return text
 
 
-def summarise(rows: Sequence[Measurement]) -> SetSummary:
-    """Summarise the measurements of one video set."""
-    trials = [trial for row in rows for trial in row["trials"]]
-    compared = [
-        FrameErrors(mean_squared_error=np.array(mse)).figures() for row in rows if (mse := row["mean_squared_error"])
-    ]
-    estimated = bool(trials)
+def read_rows(folder: EvaluationFolder, measure: Measure) -> dict[str, list[Row]]:
+    """Read what a measure says of every clip of every set it judges. Raises ValueError where a clip is missing."""
+    rows, clip_ids = {}, folder.clip_ids()
+    for video_set in filter(measure.judges, folder.video_sets()):
+        paths = [folder.measurement(measure.name, video_set, clip_id) for clip_id in clip_ids]
+        missing = [clip_id for clip_id, path in zip(clip_ids, paths, strict=True) if not path.exists()]
+        if missing:
+            raise ValueError(
+                f"{folder.root}: {len(missing)} of {len(clip_ids)} clips of {video_set} are not measured "
+                f"({measure.name}, first {missing[0]}); run the measure stage"
+            )
+        rows[video_set] = [read_json(path) for path in paths]
+    return rows
+
+
+def summarise(measures: Sequence[Measure], rows: Mapping[str, Rows], video_set: str) -> SetSummary:
+    """Summarise what the measures say of one video set; `rows` by measure."""
+    judging = [measure for measure in measures if video_set in rows[measure.name]]
+    figures: dict[str, FigureSummary] = {}
+    for measure in judging:
+        own = rows[measure.name][video_set]
+        values = [measure.values(row) for row in own]
+        penalties = [measure.penalties(row) for row in own]
+        for figure in measure.figures:
+            if values and figure.name in values[0]:
+                figures[figure.name] = summarise_figure(figure, [each[figure.name] for each in values], penalties)
+    distances = {measure.name: measure.distances(rows[measure.name]).get(video_set, {}) for measure in judging}
     return SetSummary(
-        clips=len(rows),
-        failed_clips=sum(not _successes(row) for row in rows) if estimated else 0,
-        trials=len(trials),
-        failed_trials=sum(trial["failure"] is not None for trial in trials),
-        figures={name: _summarise_figure(rows, name) for name in FIGURES} if estimated else {},
-        frame_errors={name: _finite_mean([errors[name] for errors in compared]) for name in ("MSE", "PSNR_dB")}
-        if compared
-        else {},
-        compared_clips=len(compared),
+        clips=max((len(rows[measure.name][video_set]) for measure in judging), default=0),
+        figures=figures,
+        facts={measure.name: facts for measure in judging if (facts := measure.facts(rows[measure.name][video_set]))},
+        distances={name: numbers for name, numbers in distances.items() if numbers},
     )
+
+
+def summarise_figure(
+    figure: Figure, values: Sequence[float | None], penalties: Sequence[Mapping[str, float]]
+) -> FigureSummary:
+    """Summarise a figure over the clips of a set; None is a failed clip, which counts as its penalty at least."""
+    counted = [value for value in values if value is not None]
+    worst = max if figure.better == "lower" else min
+    failed = [penalty.get(figure.name) for value, penalty in zip(values, penalties, strict=True) if value is None]
+    counting = [worst([penalty, *counted]) for penalty in failed if penalty is not None]
+    return FigureSummary(
+        mean=_mean(counted),
+        median=_finite(statistics.median(counted)) if counted else None,
+        penalised_mean=_mean([*counted, *counting]) if len(counting) == len(failed) else None,
+        counted=len(counted),
+        failed=len(failed),
+    )
+
+
+def clip_records(
+    folder: EvaluationFolder, measures: Sequence[Measure], rows: Mapping[str, Rows]
+) -> list[dict[str, Any]]:
+    """Return every clip of every set: its figures, its failures, and the measures' rows."""
+    records = []
+    for video_set in folder.video_sets():
+        judging = [measure for measure in measures if video_set in rows[measure.name]]
+        for number, clip_id in enumerate(folder.clip_ids()):
+            own = {measure.name: rows[measure.name][video_set][number] for measure in judging}
+            values = {name: value for measure in judging for name, value in measure.values(own[measure.name]).items()}
+            records.append(
+                {
+                    "video_set": video_set,
+                    "clip_id": clip_id,
+                    "values": {name: _finite(value) for name, value in values.items()},
+                    "failures": [
+                        {"measure": measure.name, **asdict(failure)}
+                        for measure in judging
+                        for failure in measure.failures(own[measure.name])
+                    ],
+                    "rows": {name: _without_origin(row) for name, row in own.items()},
+                }
+            )
+    return records
 
 
 def versions() -> dict[str, str]:
@@ -104,53 +156,34 @@ def versions() -> dict[str, str]:
     return {"python": python_version(), **found}
 
 
-def _summarise_figure(rows: Sequence[Measurement], name: str) -> FigureSummary:
-    per_clip = [[trial["errors"][name] for trial in _successes(row)] for row in rows]
-    values = [statistics.median(trials) for trials in per_clip if trials]
-    spreads = [statistics.stdev(trials) for trials in per_clip if len(trials) > 1]
-    penalties = [
-        max([row["stationary"][name], *values]) for row, trials in zip(rows, per_clip, strict=True) if not trials
-    ]
-    return FigureSummary(
-        mean=statistics.fmean(values) if values else None,
-        median=statistics.median(values) if values else None,
-        penalised_mean=statistics.fmean([*values, *penalties]),
-        trial_spread=statistics.fmean(spreads) if spreads else None,
-    )
+def _mean(values: Sequence[float]) -> float | None:
+    return _finite(statistics.fmean(values)) if values else None
 
 
-def _successes(row: Measurement) -> list[dict[str, Any]]:
-    return [trial for trial in row["trials"] if trial["failure"] is None]
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
-def _finite_mean(values: Sequence[float]) -> float | None:
-    mean = statistics.fmean(values)
-    return mean if math.isfinite(mean) else None
+def _without_origin(row: Row) -> Row:
+    return {key: value for key, value in row.items() if key not in ("measured_with", "clip_id", "video_set")}
 
 
-def _read(folder: EvaluationFolder, video_set: str) -> list[Measurement]:
-    clip_ids = folder.clip_ids()
-    missing = [clip_id for clip_id in clip_ids if not folder.measurement(video_set, clip_id).exists()]
-    if missing:
-        raise ValueError(
-            f"{folder.root}: {len(missing)} of {len(clip_ids)} clips of {video_set} are not measured (first "
-            f"{missing[0]}); run the measure stage"
-        )
-    return [read_json(folder.measurement(video_set, clip_id)) for clip_id in clip_ids]
-
-
-def _estimator(rows: Iterable[Measurement]) -> dict[str, Any]:
-    settings = [{key: value for key, value in row["measured_with"].items() if key != "inputs"} for row in rows]
+def _settings(folder: EvaluationFolder, rows: Rows) -> dict[str, Any]:
+    everything = [row["measured_with"] for own in rows.values() for row in own]
+    settings = [{key: value for key, value in each.items() if key != "inputs"} for each in everything]
     if any(other != settings[0] for other in settings):
-        raise ValueError("measurements were made with different estimator settings; run the measure stage again")
-    return settings[0]
+        raise ValueError(f"{folder.root}: measurements were made with different settings; run the measure stage again")
+    return settings[0] if settings else {}
 
 
-def _write_csv(folder: EvaluationFolder, rows: Iterable[Measurement]) -> None:
-    header = ["video_set", "clip_id", "seed", "failure", "detail", *FIGURES, "points", "reprojection_error_pixels"]
+def _write_csv(folder: EvaluationFolder, results: Mapping[str, Any]) -> None:
+    header = ["video_set", "clip_id", "failures", *results["figures"]]
     with (folder.root / "results.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header, extrasaction="ignore", restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
         writer.writeheader()
-        for row in rows:
-            for trial in row["trials"]:
-                writer.writerow({**row, **trial, **trial.get("errors", {}), **trial.get("quality", {})})
+        for clip in results["clips"]:
+            reasons = sorted({failure["reason"] for failure in clip["failures"]})
+            writer.writerow(
+                {"video_set": clip["video_set"], "clip_id": clip["clip_id"], "failures": "; ".join(reasons)}
+                | clip["values"]
+            )

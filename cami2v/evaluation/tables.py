@@ -14,8 +14,7 @@ _PER_FRAME = {"RotErr_mean_deg": "RotErr", "TransErr_mean": "TransErr", "CamMC_m
 def markdown_report(results: Mapping[str, Any]) -> str:
     """Write the tables of `report`'s results."""
     summary = results["summary"]
-    estimated = {name: row for name, row in summary.items() if row["figures"]}
-    compared = {name: row for name, row in summary.items() if row["compared_clips"]}
+    estimated = {name: row for name, row in summary.items() if "poses" in row["facts"]}
     parts = ["# Evaluation", paragraph(results["camera_effect"]), _facts(results)]
     if estimated:
         parts += [
@@ -32,22 +31,25 @@ def markdown_report(results: Mapping[str, Any]) -> str:
             "clips.",
             _penalised_table(estimated),
         ]
-        if failures := _failure_rows(results["clips"]):
-            parts += ["### Failed trials", _table(["videos", "clip", "seed", "reason", "detail"], failures)]
-    if compared:
+    others = [name for name in results["figures"] if name not in {**_PUBLISHED, **_PER_FRAME}]
+    if compared := {name: row for name, row in summary.items() if any(figure in row["figures"] for figure in others)}:
         parts += [
-            "## Frame errors to the ground truth",
-            "Frames 1..T-1, pixel values in [0, 1], mean over clips.",
-            _frame_table(compared),
+            "## Frames",
+            _meanings(results["figures"], others),
+            _figure_table(results["figures"], compared, others),
         ]
+    if failures := _failure_rows(results["clips"]):
+        header = ["videos", "clip", "measure", "trial", "reason", "detail"]
+        parts += ["## What could not be measured", _table(header, failures)]
     return "\n\n".join(parts) + "\n"
 
 
 def _facts(results: Mapping[str, Any]) -> str:
     lines = []
-    for title in ("evaluation", "estimator", "versions"):
-        if entries := results[title]:
+    for title, entries in (("evaluation", results["evaluation"]), *results["measures"].items()):
+        if entries:
             lines.append(f"- {title}: " + ", ".join(f"{key}={_short(value)}" for key, value in entries.items()))
+    lines.append("- versions: " + ", ".join(f"{key}={value}" for key, value in results["versions"].items()))
     return "\n".join(lines)
 
 
@@ -68,32 +70,52 @@ def _penalised_table(summary: Mapping[str, Any]) -> str:
     ]
     rows = []
     for video_set, row in summary.items():
-        figures = [row["figures"][name][kind] for name in _PUBLISHED for kind in ("penalised_mean", "trial_spread")]
+        spread = row["facts"]["poses"]["trial_spread"]
+        figures = [value for name in _PUBLISHED for value in (row["figures"][name]["penalised_mean"], spread[name])]
         rows.append([_label(video_set), *_counts(row), *(_number(value) for value in figures)])
     return _table(header, rows)
 
 
-def _frame_table(summary: Mapping[str, Any]) -> str:
+def _meanings(figures: Mapping[str, Any], names: Sequence[str]) -> str:
+    return "\n".join(f"- {figures[name]['label']}: {figures[name]['meaning']}" for name in names)
+
+
+def _figure_table(figures: Mapping[str, Any], summary: Mapping[str, Any], names: Sequence[str]) -> str:
+    units = [f" ({figures[name]['unit']})" if figures[name]["unit"] else "" for name in names]
+    header = [
+        "videos",
+        "clips compared",
+        *(figures[name]["label"] + unit for name, unit in zip(names, units, strict=True)),
+    ]
     rows = []
     for video_set, row in summary.items():
-        errors = row["frame_errors"]
-        psnr = "identical" if errors["PSNR_dB"] is None else f"{errors['PSNR_dB']:.2f}"
-        rows.append([_label(video_set), f"{row['compared_clips']}/{row['clips']}", f"{errors['MSE']:.5f}", psnr])
-    return _table(["videos", "clips compared", "mean squared error", "PSNR (dB)"], rows)
+        own = [row["figures"].get(name) for name in names]
+        counted = max(figure["counted"] for figure in own if figure is not None)
+        cells = ["-" if figure is None else _mean(figure) for figure in own]
+        rows.append([_label(video_set), f"{counted}/{row['clips']}", *cells])
+    return _table(header, rows)
+
+
+def _mean(figure: Mapping[str, Any]) -> str:
+    # Only identical videos have a figure that is not finite.
+    return "identical" if figure["mean"] is None and figure["counted"] else _number(figure["mean"])
 
 
 def _failure_rows(clips: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [
-        [_label(clip["video_set"]), clip["clip_id"], str(trial["seed"]), trial["failure"], trial["detail"]]
+        [
+            _label(clip["video_set"]),
+            clip["clip_id"],
+            *(failure[key] for key in ("measure", "trial", "reason", "detail")),
+        ]
         for clip in clips
-        for trial in clip["trials"]
-        if trial["failure"]
+        for failure in clip["failures"]
     ]
 
 
 def _counts(row: Mapping[str, Any]) -> list[str]:
-    registered = row["clips"] - row["failed_clips"]
-    return [str(row["clips"]), f"{registered}/{row['clips']}", f"{row['failed_trials']}/{row['trials']}"]
+    facts, figure = row["facts"]["poses"], next(iter(row["figures"].values()))
+    return [str(row["clips"]), f"{figure['counted']}/{row['clips']}", f"{facts['failed_trials']}/{facts['trials']}"]
 
 
 def _label(video_set: str) -> str:
@@ -102,7 +124,7 @@ def _label(video_set: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 0.01 else f"{value:.4f}"
 
 
 def _short(value: object) -> str:

@@ -47,7 +47,7 @@ def test_failures_are_reported_not_hidden(shards: Path, tmp_path: Path, capsys: 
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["evaluation"]["resolution"] == [36, 63]
     assert results["evaluation"]["checkpoint"] is None
-    assert {trial["failure"] for clip in results["clips"] for trial in clip["trials"]} == {"no model"}
+    assert {failure["reason"] for clip in results["clips"] for failure in clip["failures"]} == {"no model"}
 
 
 def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("evaluation.trials=0", "evaluation.trials=0: must be at least 1"),
+        ("evaluation.measures={poses: null, frames: null}", "nothing would be measured"),
         ("evaluation.clips=3", "3 clips asked for"),
         ("evaluation.interventions=true", "needs a model to intervene on"),
         ("evaluation.stages=[generate,judge]", "evaluation.stages"),
@@ -94,7 +95,8 @@ def test_a_checkpoint_is_generated_from_and_intervened_on(shards: Path, tmp_path
     assert results["evaluation"]["resolution"] == [64, 64]
     assert results["evaluation"]["checkpoint"]["path"] == str(run_folder)
     assert list(results["summary"]) == ["ground_truth", "generated", "generated_shuffled", "generated_stationary"]
-    errors = {name: results["summary"][name]["frame_errors"] for name in list(results["summary"])[1:]}
+    summary = results["summary"]
+    errors = {name: summary[name]["figures"]["MSE"]["mean"] for name in list(summary)[1:]}
     # An untrained camera branch changes nothing, which the guard has said: same noise, same video.
     assert results["camera_effect"]["alive"] is False
     assert errors["generated"] == errors["generated_shuffled"] == errors["generated_stationary"]

@@ -15,7 +15,7 @@ IntrinsicsPixels = Float64[np.ndarray, "frames 4"]
 
 
 class FailureReason(StrEnum):
-    """Why a clip has no camera path. Every failed clip has exactly one."""
+    """Why a readable video has no camera path. Every failed trial has exactly one."""
 
     NO_MODEL = "no model"
     """Too few matches, or no parallax: a frozen or purely rotating camera gives no reconstruction either."""
@@ -26,9 +26,6 @@ class FailureReason(StrEnum):
     """All cameras at one place, or poses that are not finite."""
     INCONSISTENT = "inconsistent"
     """The path contradicts the matches it was made from."""
-    UNREADABLE_VIDEO = "unreadable video"
-    MISSING_VIDEO = "missing video"
-    WRONG_FRAME_COUNT = "wrong frame count"
     CRASHED = "crashed"
     """The estimator's process died."""
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from cami2v.batch import ClipBatch
 from cami2v.evaluation.folder import GENERATED, GROUND_TRUTH, EvaluationFolder, read_json
 from cami2v.evaluation.generate import write_generated, write_ground_truth
-from cami2v.evaluation.measure import measure, open_jobs
+from cami2v.evaluation.measure import measure_clips, open_jobs
+from cami2v.evaluation.measures.poses import CameraPoses
 from cami2v.evaluation.pose_estimation.base import PoseEstimator
 from cami2v.evaluation.report import SetSummary, summarise
 from cami2v.training.callbacks.base import RunContext
@@ -33,7 +34,7 @@ class CameraErrors(SampleJudge):
 
     def __init__(self, *, settings: CameraErrorSettings, estimator: PoseEstimator, validate_every_steps: int) -> None:
         self.settings = settings
-        self.estimator = estimator
+        self.poses = CameraPoses(estimator=estimator, trials=settings.trials)
         self.validate_every_steps = validate_every_steps
 
     def due(self, run: RunContext) -> bool:
@@ -59,7 +60,7 @@ class CameraErrors(SampleJudge):
         samples = self._summary(self._samples(run), GENERATED, clip_ids)
         row: dict[str, Any] = {"camera_error/clips": samples.clips}
         for name, summary in (("camera_error", samples), ("camera_floor", floor)):
-            row[f"{name}/failed_clips"] = summary.failed_clips
+            row[f"{name}/failed_clips"] = _failed(summary)
             row |= {f"{name}/{figure}": summary.figures[figure].penalised_mean for figure in COLUMNS}
         figures = "  ".join(
             f"{name} {row[f'camera_error/{name}']:.4g} (true videos {row[f'camera_floor/{name}']:.4g})"
@@ -67,15 +68,16 @@ class CameraErrors(SampleJudge):
         )
         logger.info(
             "step %d  camera error of %d samples: %s  failed: %d (true videos %d)", run.state.step, samples.clips,
-            figures, samples.failed_clips, floor.failed_clips,
+            figures, _failed(samples), _failed(floor),
         )  # fmt: skip
         return row
 
     def _summary(self, folder: EvaluationFolder, video_set: str, clip_ids: list[str]) -> SetSummary:
-        jobs = open_jobs(folder, estimator=self.estimator, trials=self.settings.trials)
-        for _ in measure(folder, jobs, estimator=self.estimator, processes=self.settings.processes):
+        jobs = open_jobs(folder, self.poses)
+        for _ in measure_clips(folder, self.poses, jobs, processes=self.settings.processes):
             pass
-        return summarise([read_json(folder.measurement(video_set, clip_id)) for clip_id in clip_ids])
+        rows = [read_json(folder.measurement(self.poses.name, video_set, clip_id)) for clip_id in clip_ids]
+        return summarise([self.poses], {self.poses.name: {video_set: rows}}, video_set)
 
     def _truth(self, run: RunContext) -> EvaluationFolder:
         return EvaluationFolder(run.folder.samples / "true_videos")
@@ -83,3 +85,7 @@ class CameraErrors(SampleJudge):
     def _samples(self, run: RunContext) -> EvaluationFolder:
         step: Path = run.folder.samples / f"step-{run.state.step:08d}"
         return EvaluationFolder(step / "camera")
+
+
+def _failed(summary: SetSummary) -> int:
+    return summary.figures[COLUMNS[0]].failed

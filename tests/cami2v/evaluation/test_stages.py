@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from cami2v.camera_control.liveness import CameraEffect
 from cami2v.evaluation.camera_effect import measured, not_measured
 from cami2v.evaluation.folder import EvaluationFolder, write_json
 from cami2v.evaluation.generate import write_generated, write_ground_truth
-from cami2v.evaluation.measure import measure, measure_clip, open_jobs
+from cami2v.evaluation.measure import measure_clips, open_jobs
+from cami2v.evaluation.measures.base import Measure
+from cami2v.evaluation.measures.frames import FrameDistances
+from cami2v.evaluation.measures.poses import CameraPoses
 from cami2v.evaluation.pose_estimation.base import (
     EstimatedPath,
     FailedEstimate,
@@ -72,12 +76,21 @@ def clips(count: int = 3) -> list[ClipBatch]:
     return [sideways(random_batch(f"clip-{number}", seed=number)) for number in range(count)]
 
 
-def measure_here(folder: EvaluationFolder, estimator: PoseEstimator, trials: int = 2) -> int:
-    """Measure in this process, as the pool's workers would."""
-    jobs = open_jobs(folder, estimator=estimator, trials=trials)
-    for job in jobs:
-        write_json(folder.measurement(job.video_set, job.clip_id), measure_clip(job, estimator=estimator))
-    return len(jobs)
+def measures(estimator: PoseEstimator | None = None, trials: int = 2) -> list[Measure]:
+    return [CameraPoses(estimator=estimator or SidewaysEstimator(), trials=trials), FrameDistances()]
+
+
+def measure_here(folder: EvaluationFolder, measures: Sequence[Measure]) -> int:
+    """Measure in this process, as the pool's workers would; return the number of clips that were judged."""
+    judged = 0
+    for measure in measures:
+        for job in open_jobs(folder, measure):
+            clip = job.clip
+            row = {"clip_id": clip.clip_id, "video_set": clip.video_set, "measured_with": job.measured_with}
+            stored = folder.measurement(measure.name, clip.video_set, clip.clip_id)
+            write_json(stored, row | measure.judge(clip))
+            judged += 1
+    return judged
 
 
 def black(batch: ClipBatch) -> ClipBatch:
@@ -128,16 +141,20 @@ def test_every_clip_is_accounted_for(folder: EvaluationFolder) -> None:
     frames = np.zeros((3, 16, 24, 3), dtype=np.uint8)
     write_mp4(folder.video("generated", "clip-4"), frames, 8)
     folder.video("generated", "clip-5").write_bytes(b"not a video")
-    measure_here(folder, SidewaysEstimator())
-    text = report(folder)
+    measure_here(folder, measures())
+    text = report(folder, measures())
 
     results = json.loads((folder.root / "results.json").read_text())
     generated = results["summary"]["generated"]
-    assert (generated["clips"], generated["failed_clips"]) == (6, 4)
-    assert (generated["trials"], generated["failed_trials"]) == (12, 8)
-    assert results["summary"]["ground_truth"]["failed_clips"] == 0
+    assert (generated["clips"], generated["figures"]["CamMC_sum"]["failed"]) == (6, 4)
+    assert (generated["facts"]["poses"]["trials"], generated["facts"]["poses"]["failed_trials"]) == (12, 8)
+    assert results["summary"]["ground_truth"]["figures"]["CamMC_sum"]["failed"] == 0
+    # A black video has no path, but it can be compared.
+    assert (generated["figures"]["MSE"]["counted"], generated["figures"]["MSE"]["failed"]) == (3, 3)
     reasons = {
-        clip["clip_id"]: clip["trials"][0]["failure"] for clip in results["clips"] if clip["video_set"] == "generated"
+        clip["clip_id"]: clip["rows"]["poses"]["trials"][0]["failure"]
+        for clip in results["clips"]
+        if clip["video_set"] == "generated"
     }
     assert reasons == {
         "clip-0": None,
@@ -150,8 +167,9 @@ def test_every_clip_is_accounted_for(folder: EvaluationFolder) -> None:
     assert "| generated | 6 | 2/6 | 8/12 |" in text
     assert "| ground truth (estimator's own error) | 6 | 6/6 | 0/12 |" in text
     rows = list(csv.DictReader((folder.root / "results.csv").open()))
-    assert len(rows) == 2 * 6 * 2
-    assert sum(row["failure"] == "no model" for row in rows) == 2
+    assert len(rows) == 2 * 6
+    assert [row["failures"] for row in rows if row["clip_id"] == "clip-2"] == ["", "no model"]
+    assert float(rows[0]["RotErr_mean_deg"]) == results["clips"][0]["values"]["RotErr_mean_deg"]
 
 
 def test_numbers_of_the_table(folder: EvaluationFolder) -> None:
@@ -159,13 +177,14 @@ def test_numbers_of_the_table(folder: EvaluationFolder) -> None:
     write_ground_truth(folder, truth, crf=10)
     write_generated(folder, truth[:1], lambda batch: batch.video, trajectories=("right",), crf=10)
     write_generated(folder, truth[1:], lambda batch: black(batch).video, trajectories=("right",), crf=10)
-    measure_here(folder, SidewaysEstimator(degrees=1.0), trials=2)
-    report(folder)
-    figures = json.loads((folder.root / "results.json").read_text())["summary"]["generated"]["figures"]
+    measure_here(folder, measures())
+    report(folder, measures())
+    summary = json.loads((folder.root / "results.json").read_text())["summary"]["generated"]
+    figures = summary["figures"]
     # Trials are off by 1 and 2 degrees per frame: their median is 1.5 degrees times 1, 2, 3.
     rotation = figures["RotErr_mean_deg"]
     assert rotation["mean"] == rotation["median"] == pytest.approx(3.0)
-    assert rotation["trial_spread"] == pytest.approx(2 * np.std([1, 2], ddof=1))
+    assert summary["facts"]["poses"]["trial_spread"]["RotErr_mean_deg"] == pytest.approx(2 * np.std([1, 2], ddof=1))
     # The failed clip has no rotation to miss, so it counts as the worst clip; its path counts as not walked at all.
     assert rotation["penalised_mean"] == pytest.approx(3.0)
     translation = figures["TransErr_sum"]
@@ -182,23 +201,24 @@ def test_interventions_are_compared_by_their_frames(folder: EvaluationFolder) ->
         return batch.video if moves else black(batch).video
 
     write_generated(folder, truth, animate, trajectories=("right", "stationary", "shuffled"), crf=10)
-    measure_here(folder, SidewaysEstimator())
-    text = report(folder)
+    measure_here(folder, measures())
+    text = report(folder, measures())
     summary = json.loads((folder.root / "results.json").read_text())["summary"]
-    assert summary["generated_stationary"]["figures"] == {}
-    assert summary["generated_stationary"]["frame_errors"]["MSE"] > 10 * summary["generated"]["frame_errors"]["MSE"]
+    assert set(summary["generated_stationary"]["figures"]) == {"MSE", "PSNR_dB"}
+    error = {name: row["figures"]["MSE"]["mean"] for name, row in summary.items() if "MSE" in row["figures"]}
+    assert error["generated_stationary"] > 10 * error["generated"]
     assert "| generated stationary | 2/2 |" in text
 
 
 def test_the_report_says_what_the_camera_does(folder: EvaluationFolder) -> None:
     write_ground_truth(folder, clips(1), crf=10)
-    measure_here(folder, SidewaysEstimator())
-    assert "**Camera effect:** not measured, no checkpoint was evaluated." in report(folder)
+    measure_here(folder, measures())
+    assert "**Camera effect:** not measured, no checkpoint was evaluated." in report(folder, measures())
     folder.record_camera_effect(not_measured("camera=none"))
-    assert "**Camera effect:** not measured (camera=none)." in report(folder)
+    assert "**Camera effect:** not measured (camera=none)." in report(folder, measures())
     alive = CameraEffect(changes={"right": 0.0, "stationary": 0.5, "shuffled": 0.25}, precision=1e-7)
     folder.record_camera_effect(measured(alive, clip_id="a", shuffled_with="b"))
-    text = report(folder)
+    text = report(folder, measures())
     assert "**Camera effect:** the camera is alive: relative change of the prediction 0.5 stationary, 0.25 " in text
     assert "; clip a, shuffled: b." in text
     assert json.loads((folder.root / "results.json").read_text())["camera_effect"]["changes"]["stationary"] == 0.5
@@ -208,39 +228,37 @@ def test_the_report_says_what_the_camera_does(folder: EvaluationFolder) -> None:
 @pytest.mark.parametrize(("change", "said"), [(0.0, "THE CAMERA CHANGES NOTHING"), (math.nan, "IS NOT FINITE")])
 def test_a_camera_without_effect_cannot_be_overlooked(folder: EvaluationFolder, change: float, said: str) -> None:
     write_ground_truth(folder, clips(1), crf=10)
-    measure_here(folder, SidewaysEstimator())
+    measure_here(folder, measures())
     dead = CameraEffect(changes={"right": 0.0, "stationary": change, "shuffled": change}, precision=1e-7)
     folder.record_camera_effect(measured(dead, clip_id="a", shuffled_with=None))
-    text = report(folder)
-    assert text.index("# Evaluation") < text.index(said) < text.index("estimator:")
+    text = report(folder, measures())
+    assert text.index("# Evaluation") < text.index(said) < text.index("- poses: ")
     assert "> **Every number below is that of a model that ignores its trajectories.**" in text
     assert "shuffled: its own poses in another order" in text
 
 
 def test_measuring_restarts_where_it_stopped(folder: EvaluationFolder) -> None:
     write_ground_truth(folder, clips(), crf=10)
-    with pytest.raises(ValueError, match="3 of 3 clips of ground_truth are not measured"):
-        report(folder)
-    assert measure_here(folder, SidewaysEstimator()) == 3
-    first = report(folder)
-    assert measure_here(folder, SidewaysEstimator()) == 0
-    assert report(folder) == first
+    with pytest.raises(ValueError, match="3 of 3 clips of ground_truth are not measured \\(poses"):
+        report(folder, measures())
+    assert measure_here(folder, measures()) == 3
+    first = report(folder, measures())
+    assert measure_here(folder, measures()) == 0
+    assert report(folder, measures()) == first
     write_mp4(folder.video("ground_truth", "clip-1"), np.zeros((4, 16, 24, 3), dtype=np.uint8), 8)
-    assert measure_here(folder, SidewaysEstimator()) == 1
-    assert measure_here(folder, SidewaysEstimator(degrees=2.0)) == 3
-    assert measure_here(folder, SidewaysEstimator(degrees=2.0), trials=3) == 3
+    assert measure_here(folder, measures()) == 1
+    assert measure_here(folder, measures(SidewaysEstimator(degrees=2.0))) == 3
+    assert measure_here(folder, measures(SidewaysEstimator(degrees=2.0), 3)) == 3
 
 
 def test_a_dying_estimator_costs_one_clip(folder: EvaluationFolder) -> None:
     truth = clips(2)
     write_ground_truth(folder, [truth[0], black(truth[1])], crf=10)
-    estimator = SidewaysEstimator(black="dies")
-    jobs = open_jobs(folder, estimator=estimator, trials=1)
-    assert len(list(measure(folder, jobs, estimator=estimator, processes=1))) == 2
-    report(folder)
-    measured = {
-        clip["clip_id"]: clip["trials"] for clip in json.loads((folder.root / "results.json").read_text())["clips"]
-    }
+    poses = CameraPoses(estimator=SidewaysEstimator(black="dies"), trials=1)
+    assert len(list(measure_clips(folder, poses, open_jobs(folder, poses), processes=1))) == 2
+    report(folder, [poses])
+    results = json.loads((folder.root / "results.json").read_text())
+    measured = {clip["clip_id"]: clip["rows"]["poses"]["trials"] for clip in results["clips"]}
     assert measured["clip-0"][0]["failure"] is None
     assert measured["clip-1"][0]["failure"] == "crashed"
 
@@ -256,7 +274,7 @@ def test_a_folder_holds_one_evaluation(folder: EvaluationFolder) -> None:
 
 def test_an_empty_folder_says_what_to_do(folder: EvaluationFolder) -> None:
     with pytest.raises(ValueError, match="run the generate stage first"):
-        open_jobs(folder, estimator=SidewaysEstimator(), trials=1)
+        open_jobs(folder, measures()[0])
 
 
 @pytest.mark.parametrize("clip_id", ["", "../elsewhere", ".hidden", "a/b"])

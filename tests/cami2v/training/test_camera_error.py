@@ -53,9 +53,9 @@ def test_a_path_that_is_found_has_its_error_next_to_that_of_the_true_videos(tmp_
         assert row["camera_error/failed_clips"] == row["camera_floor/failed_clips"] == 0
         assert row["camera_error/RotErr_mean_deg"] == pytest.approx(0, abs=1e-3)
         assert row["camera_floor/TransErr_mean"] == pytest.approx(0, abs=1e-3)
-    floor = sorted((tmp_path / "samples" / "true_videos" / "measurements" / "ground_truth").iterdir())
+    floor = sorted((tmp_path / "samples" / "true_videos" / "measurements" / "poses" / "ground_truth").iterdir())
     assert len(floor) == 2
-    assert len(list((tmp_path / "samples/step-00000002/camera/measurements/generated").iterdir())) == 2
+    assert len(list((tmp_path / "samples/step-00000002/camera/measurements/poses/generated").iterdir())) == 2
 
 
 def test_failures_are_counted_as_a_motionless_camera(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_failures_are_counted_as_a_motionless_camera(tmp_path: Path) -> None:
     )
     (row,) = validated(tmp_path, estimator, steps=1)
     assert row["camera_error/failed_clips"] == row["camera_floor/failed_clips"] == 2
-    stored = json.loads(next((tmp_path / "samples/true_videos/measurements/ground_truth").iterdir()).read_text())
+    stored = json.loads(next((tmp_path / "samples/true_videos/measurements/poses/ground_truth").iterdir()).read_text())
     assert row["camera_floor/CamMC_mean"] == pytest.approx(stored["stationary"]["CamMC_mean"])
     assert row["camera_error/CamMC_mean"] > 0
 
