@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from cami2v.geometry.pose_files.base import Fault, PoseFileError
 
 
 class Reason(StrEnum):
@@ -38,6 +41,22 @@ class BadClip(ValueError):
 
     def __reduce__(self) -> tuple[type[BadClip], tuple[Reason, str]]:
         return BadClip, (self.reason, str(self))
+
+
+_REASONS = {
+    Fault.MALFORMED: Reason.POSE_FILE_MALFORMED,
+    Fault.NOT_FINITE: Reason.POSE_NOT_FINITE,
+    Fault.NOT_RIGID: Reason.ROTATION_NOT_RIGID,
+}
+
+
+@contextmanager
+def pose_file_faults() -> Iterator[None]:
+    """Turn what is wrong with a pose file into a BadClip of the same message."""
+    try:
+        yield
+    except PoseFileError as error:
+        raise BadClip(_REASONS[error.fault], str(error)) from error
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,15 +7,15 @@ and no times: frames are the pictures in the natural order of their names, at th
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
 
-from data_pipeline.bad_clips import BadClip, Reason
+from cami2v.geometry.pose_files.colmap import model_folders, natural, normalized_intrinsics, open_model
+from data_pipeline.bad_clips import BadClip, Reason, pose_file_faults
 from data_pipeline.layouts.clip import PosedClip, ReadSettings
 from data_pipeline.layouts.frames import ImageFiles, file_size
 from data_pipeline.layouts.scenes import scene_folders, scene_id
@@ -111,7 +111,7 @@ class SceneClip(PosedClip):
     def _picture_names(self) -> list[str]:
         pictures = self.scene / "images"
         names = [path.relative_to(pictures).as_posix() for path in pictures.rglob("*")]
-        return sorted((name for name in names if name.lower().endswith(_PICTURES)), key=_natural)
+        return sorted((name for name in names if name.lower().endswith(_PICTURES)), key=natural)
 
     def _intrinsics(self, image: pycolmap.Image, name: str) -> Float64[np.ndarray, " 4"]:
         camera = image.camera
@@ -132,13 +132,7 @@ class SceneClip(PosedClip):
                 f"{self.scene / 'images' / name}: {size[0]}x{size[1]}, but its camera is for "
                 f"{camera.width}x{camera.height}; give the pictures that the model was made of",
             )
-        x, y, width, height = camera.principal_point_x, camera.principal_point_y, camera.width, camera.height
-        return np.array([camera.focal_length_x / width, camera.focal_length_y / height, x / width, y / height])
-
-
-def _natural(name: str) -> list[Any]:
-    """Sort frame_9 before frame_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+        return normalized_intrinsics(image)
 
 
 def _is_scene(folder: Path) -> bool:
@@ -146,16 +140,12 @@ def _is_scene(folder: Path) -> bool:
 
 
 def _model_folders(scene: Path) -> list[Path]:
-    sparse = scene / "sparse"
-    numbered = sorted(path for path in sparse.glob("[0-9]*") if path.is_dir())
-    return [each for each in (sparse, *numbered) if any((each / f"images.{kind}").is_file() for kind in ("bin", "txt"))]
+    """A scene's models lie below sparse/: a model without pictures is no scene."""
+    return [folder for folder in model_folders(scene) if folder != scene]
 
 
 @functools.lru_cache(maxsize=1)  # validation asks for a clip's cameras twice
 def _read_model(scene: Path) -> pycolmap.Reconstruction:
-    # Imported here: only this layout needs it.
-    import pycolmap
-
     folders = _model_folders(scene)
     if len(folders) > 1:
         raise BadClip(
@@ -163,8 +153,5 @@ def _read_model(scene: Path) -> pycolmap.Reconstruction:
             f"{scene / 'sparse'}: {len(folders)} models ({', '.join(each.name for each in folders)}), each in its own "
             "world; keep the one to pack",
         )
-    try:
-        return pycolmap.Reconstruction(folders[0])
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{folders[0]}: not a COLMAP model ({reason:.200})") from error
+    with pose_file_faults():
+        return open_model(folders[0])

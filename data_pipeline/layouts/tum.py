@@ -10,12 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
-from data_pipeline.bad_clips import BadClip, Reason
+from cami2v.geometry.pose_files.tum import (
+    INTRINSICS_FILE,
+    CameraAxes,
+    numbered_lines,
+    pose_rows,
+    read_intrinsics,
+    world_to_camera,
+)
+from data_pipeline.bad_clips import BadClip, Reason, pose_file_faults
 from data_pipeline.layouts.clip import PosedClip, ReadSettings
 from data_pipeline.layouts.frames import FrameSource, ImageFiles
 from data_pipeline.layouts.scenes import scene_folders, scene_id
@@ -65,7 +72,7 @@ class TrajectoryClip(PosedClip):
     scene: Path
     text_files: tuple[Path, ...]
     source_id: str
-    camera_axes: Literal["opencv", "opengl"]
+    camera_axes: CameraAxes
 
     @property
     def where(self) -> str:
@@ -79,17 +86,15 @@ class TrajectoryClip(PosedClip):
 
     def track(self) -> PoseTrack:
         """Give each frame its nearest pose, leaving out frames before the first and after the last; raises BadClip."""
-        rows = _numbers(_trajectory(self.scene), 8, "timestamp tx ty tz qx qy qz qw")
+        with pose_file_faults():
+            rows = pose_rows(_trajectory(self.scene))
         times, start = self._frame_times()
         # The clock of the frame source starts at its first frame.
         pose_times = rows[:, 0] - start
         chosen = _nearest_poses(pose_times, times, self.where)
-        intrinsics = _numbers(self.scene / "intrinsics.txt", 6, "fx fy cx cy width height")
-        if len(intrinsics) != 1:
-            raise BadClip(
-                Reason.POSE_FILE_MALFORMED, f"{self.scene / 'intrinsics.txt'}: {len(intrinsics)} lines, expected one"
-            )
-        normalized = intrinsics[0, :4] / np.tile(intrinsics[0, 4:], 2)
+        with pose_file_faults():
+            normalized, _ = read_intrinsics(self.scene / INTRINSICS_FILE)
+            poses = world_to_camera(rows[chosen, 1:], self.camera_axes, self.where)
         track = PoseTrack(
             address=self.address,
             source_id=self.source_id,
@@ -97,7 +102,7 @@ class TrajectoryClip(PosedClip):
             video_path=None,
             timestamps_microseconds=np.rint(pose_times[chosen] * 1e6).astype(np.int64),
             intrinsics_normalized=np.tile(normalized, (len(chosen), 1)),
-            world_to_camera=world_to_camera(rows[chosen, 1:], self.camera_axes, self.where),
+            world_to_camera=poses,
         )
         check_track(track, lambda frame: f"{self.where} pose {chosen[frame]}")
         return track
@@ -128,32 +133,6 @@ class TrajectoryClip(PosedClip):
             raise BadClip(Reason.VIDEO_UNREADABLE, str(error)) from error
 
 
-def world_to_camera(
-    rows: Float64[np.ndarray, "frames 7"], camera_axes: Literal["opencv", "opengl"], where: str
-) -> Float64[np.ndarray, "frames 3 4"]:
-    """Turn `tx ty tz qx qy qz qw`, camera-to-world, into world-to-camera with OpenCV axes; raises BadClip."""
-    quaternions = rows[:, 3:]
-    lengths = np.linalg.norm(quaternions, axis=1)
-    if np.abs(lengths - 1).max() > 1e-2:
-        worst = int(np.abs(lengths - 1).argmax())
-        raise BadClip(
-            Reason.ROTATION_NOT_RIGID, f"{where}: the quaternion of pose {worst} has length {lengths[worst]:.3g}, not 1"
-        )
-    x, y, z, w = (quaternions / lengths[:, None]).T
-    rotations = np.stack(
-        [
-            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
-            np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
-            np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
-        ],
-        axis=1,
-    )
-    if camera_axes == "opengl":
-        rotations = rotations * np.array([1.0, -1.0, -1.0])
-    inverse = rotations.transpose(0, 2, 1)
-    return np.concatenate([inverse, -inverse @ rows[:, :3, None]], axis=2)
-
-
 def _nearest_poses(
     pose_times: Float64[np.ndarray, " poses"], frame_times: Float64[np.ndarray, " frames"], where: str
 ) -> list[int]:
@@ -177,40 +156,17 @@ def _nearest_poses(
     return chosen.tolist()
 
 
-def _numbers(path: Path, count: int, what: str) -> Float64[np.ndarray, "lines numbers"]:
-    rows = []
-    for number, fields in _lines(path, what):
-        try:
-            row = [float(field) for field in fields]
-        except ValueError as error:
-            raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path} line {number}: {error}; expected {what}") from error
-        if len(row) != count or not np.all(np.isfinite(row)):
-            raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path} line {number}: expected {count} finite numbers {what}")
-        rows.append(row)
-    return np.array(rows)
-
-
 def _listed_pictures(path: Path) -> list[tuple[float, str]]:
     listed = []
-    for number, fields in _lines(path, "timestamp file"):
+    with pose_file_faults():
+        lines = numbered_lines(path, "timestamp file")
+    for number, fields in lines:
         try:
             time, name = fields
             listed.append((float(time), name))
         except ValueError as error:
             raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path} line {number}: expected timestamp file") from error
     return listed
-
-
-def _lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
-    """Return the fields of lines that are neither empty nor comments, with their numbers."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path}: no such text file; expected lines of {what}") from error
-    numbered = [(number, line.split("#", 1)[0].split()) for number, line in enumerate(text.splitlines(), 1)]
-    if not any(fields for _, fields in numbered):
-        raise BadClip(Reason.POSE_FILE_MALFORMED, f"{path}: empty; expected lines of {what}")
-    return [(number, fields) for number, fields in numbered if fields]
 
 
 def _trajectory(scene: Path) -> Path:

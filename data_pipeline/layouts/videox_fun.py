@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.bad_clips import BadClip, Reason
+from cami2v.geometry.pose_files.realestate10k import camera_rows
+from data_pipeline.bad_clips import BadClip, Reason, pose_file_faults
 from data_pipeline.layouts.clip import PosedClip, ReadSettings
 from data_pipeline.layouts.clip_lists import list_files, read_list, texts_of
 from data_pipeline.layouts.ids import clip_id_of
 from data_pipeline.layouts.side_files import known_source, read_side_files
 from data_pipeline.layouts.splits_of_files import split_by_file
 from data_pipeline.layouts.video_clip import NamedClip, frame_times
-from data_pipeline.realestate10k.parse import camera_rows, source_id_of
+from data_pipeline.realestate10k.parse import source_id_of
 from data_pipeline.realestate10k.track import PoseTrack, check_track
 
 _KEYS = ("file_path", "control_file_path")
@@ -67,7 +68,8 @@ class ControlledClip(NamedClip):
             header, *lines = self.pose_path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise BadClip(Reason.POSE_FILE_MALFORMED, f"{self.pose_path}: not a camera file ({error})") from error
-        rows = camera_rows(lines, self.pose_path, 2)
+        with pose_file_faults():
+            rows = camera_rows(list(enumerate(lines, 2)), self.pose_path)
         times = np.rint(rows[:, 0]).astype(np.int64)
         if len(times) > 1 and np.all(times == times[0]):
             times = frame_times(self.video, len(rows), self.where)
