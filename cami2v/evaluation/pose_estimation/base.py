@@ -17,6 +17,8 @@ IntrinsicsPixels = Float64[np.ndarray, "frames 4"]
 class FailureReason(StrEnum):
     """Why a readable video has no camera path. Every failed trial has exactly one."""
 
+    TOO_SMALL = "too small"
+    """Frames with fewer pixels than the estimator can look at."""
     NO_MODEL = "no model"
     """Too few matches, or no parallax: a frozen or purely rotating camera gives no reconstruction either."""
     UNREGISTERED_FRAME = "unregistered frame"

@@ -24,6 +24,9 @@ from cami2v.evaluation.pose_estimation.base import (
 from cami2v.evaluation.pose_estimation.solution_quality import SolutionBounds, assess, registered_path
 from cami2v.evaluation.pose_estimation.two_view_matches import read_matches
 
+SMALLEST_SIDE_PIXELS = 32
+"""Frames below 16 pixels make pycolmap 4.2.1 abort; up to here it finds a handful of features at best."""
+
 _FATAL = 3  # glog level: COLMAP reports an impossible reconstruction as an error, here it is a result
 
 
@@ -58,6 +61,10 @@ class StructureFromMotion(PoseEstimator):
         self, frames: Frames, intrinsics_pixels: IntrinsicsPixels, seeds: Sequence[int]
     ) -> list[PoseEstimate]:
         """Estimate once per seed from the same features."""
+        height, width = frames.shape[1:3]
+        if min(height, width) < SMALLEST_SIDE_PIXELS:
+            detail = f"frames of {height}x{width} pixels, the smaller side must have {SMALLEST_SIDE_PIXELS} at least"
+            return [FailedEstimate(reason=FailureReason.TOO_SMALL, detail=detail) for _ in seeds]
         pycolmap.logging.minloglevel = _FATAL
         with tempfile.TemporaryDirectory(prefix="cami2v-poses-") as folder:
             images, features = Path(folder, "images"), Path(folder, "features.db")

@@ -48,6 +48,16 @@ def test_videos_without_geometry_fail_with_a_reason(content: str, capfd: pytest.
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("size", [(16, 24), (31, 200)])
+def test_frames_too_small_for_features_fail_with_a_reason(size: tuple[int, int]) -> None:
+    frames = np.zeros((2, *size, 3), np.uint8)
+    first, second = configured_estimator().estimate_trials(frames, np.tile([20.0, 20.0, 12.0, 8.0], (2, 1)), (0, 1))
+    assert first == second
+    assert isinstance(first, FailedEstimate)
+    assert first.reason is FailureReason.TOO_SMALL
+    assert f"{size[0]}x{size[1]} pixels" in first.detail
+
+
 def test_the_incremental_mapper_is_a_choice() -> None:
     estimator = configured_estimator("evaluation/estimator=incremental_mapper")
     assert estimator.describe()["estimator"] == "IncrementalMapper"
