@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float32
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from cami2v.batch import Cameras, Clip, ClipBatch, RawClip
 from cami2v.geometry.cameras import intrinsics_in_pixels
@@ -157,7 +158,8 @@ def collate(clips: Sequence[Clip]) -> ClipBatch:
         clip_ids=tuple(clip.clip_id for clip in clips),
         captions=tuple(clip.caption for clip in clips),
         seeds=torch.tensor([clip.seed for clip in clips], dtype=torch.int64),
-        video=torch.stack([rearrange(clip.video, "frames rgb h w -> rgb frames h w") for clip in clips]),
+        # Stacks in memory that processes share where it runs in a worker: frames then cross over without a copy.
+        video=default_collate([rearrange(clip.video, "frames rgb h w -> rgb frames h w") for clip in clips]),
         cameras=stack_cameras([clip.cameras for clip in clips]),
         frame_indices=torch.stack([clip.frame_indices for clip in clips]),
         frame_stride=torch.tensor([clip.frame_stride for clip in clips], dtype=torch.int64),
