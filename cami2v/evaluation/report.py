@@ -142,7 +142,7 @@ def clip_records(
                         for measure in judging
                         for failure in measure.failures(own[measure.name])
                     ],
-                    "rows": {name: _without_origin(row) for name, row in own.items()},
+                    "rows": {measure.name: measure.recorded(_without_origin(own[measure.name])) for measure in judging},
                 }
             )
     return records

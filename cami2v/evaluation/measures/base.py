@@ -98,12 +98,18 @@ class Measure(ABC):
     Instances are picklable.
     """
 
-    name: ClassVar[str]
-    """Of its folder under measurements/, and its key under `evaluation.measures`."""
     figures: ClassVar[Sequence[Figure]] = ()
     isolated: ClassVar[bool] = False
     """True for native code on one thread that may abort: every clip is judged in a process of its own pool.
     False for networks: they run in the calling process, on its device."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Return the name of its folder under measurements/, and its key under `evaluation.measures`."""
+
+    def prepare(self) -> None:  # noqa: B027  # most measures need nothing
+        """Raise ValueError where what judging needs is not there (weights); called before anything is generated."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -144,5 +150,13 @@ class Measure(ABC):
         return {}
 
     def distances(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
-        """Return, by video set, numbers that belong to whole sets and not to clips (FVD). Rows are in clip order."""
+        """Return, by video set, a number that belongs to the whole set and not to clips (FVD). Rows are in clip order.
+
+        `label`, `value` (None: there is none, see `notes`), `clips`, `notes` (a list of sentences that go with the
+        number), and whatever else a reader must know to compare it, in the order to print it in.
+        """
         return {}
+
+    def recorded(self, row: Row) -> Row:
+        """Return what of a row belongs in results.json; the rest stays in measurements/."""
+        return row
