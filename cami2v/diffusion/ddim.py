@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from cami2v.diffusion.edits import NoiseSource, Step, StepEdit
-from cami2v.diffusion.guidance import Branch, Guidance
+from cami2v.diffusion.guidance import Guidance
 from cami2v.diffusion.prediction import Prediction, check_prediction, predict_clean, predict_noise
+from cami2v.diffusion.sampler import INITIAL_NOISE, Denoiser, OnStep, Sampler, batch_of
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.diffusion.steps import StepSpacing, sampling_steps
-
-Denoiser = Callable[[Tensor, Tensor, Branch], Tensor]
-"""(noisy latents, timesteps of the batch, branch) -> prediction, of the latents' shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +41,19 @@ def step_levels(schedule: NoiseSchedule, visited: Sequence[int], eta: float) -> 
     return StepLevels(signal=signal, next_signal=next_signal, sigma=sigma)
 
 
-class DDIMSampler:
-    """Denoises from pure noise in few steps.
+class DDIMSampler(Sampler):
+    """Denoises from pure noise in few steps, as the published systems do.
 
     Args:
-        steps: evaluations of the denoiser (per guidance branch).
-        spacing: see `sampling_steps`.
+        steps, spacing, guidance: see `Sampler`.
         eta: 0 is deterministic, 1 has the variance of ancestral sampling (arXiv 2010.02502, equation 16).
         temperature: multiplies the noise added at each step.
-        guidance: how the branches combine.
     """
 
     def __init__(self, *, steps: int, spacing: StepSpacing, eta: float, temperature: float, guidance: Guidance) -> None:
-        self.steps = steps
-        self.spacing: StepSpacing = spacing
+        super().__init__(steps=steps, spacing=spacing, guidance=guidance)
         self.eta = eta
         self.temperature = temperature
-        self.guidance = guidance
 
     @torch.no_grad()
     def sample(
@@ -71,6 +65,7 @@ class DDIMSampler:
         shape: tuple[int, ...],
         draws: NoiseSource,
         edits: Sequence[StepEdit] = (),
+        on_step: OnStep | None = None,
     ) -> Float[Tensor, "batch channels frames height width"]:
         """Sample latents of `shape` (channels frames height width), one per seed of `draws`, in float32.
 
@@ -83,14 +78,14 @@ class DDIMSampler:
         check_prediction(prediction, schedule)
         visited = sampling_steps(self.spacing, self.steps, schedule.timesteps)
         levels = step_levels(schedule, visited, self.eta)
-        latents = draws.normal("ddim/initial", shape)
+        latents = draws.normal(INITIAL_NOISE, shape)
         for index in range(len(visited)):
             position = len(visited) - 1 - index
             timestep, next_timestep = visited[position], visited[max(position - 1, 0)]
             step = Step(
                 index=index,
                 timestep=timestep,
-                timesteps=self._batch_of(timestep, latents),
+                timesteps=batch_of(timestep, latents),
                 schedule=schedule,
                 draws=draws,
             )
@@ -99,18 +94,16 @@ class DDIMSampler:
             output = self._guided_output(predict, latents, step)
             clean = predict_clean(latents, output, step.timesteps, schedule=schedule, prediction=prediction)
             noise = predict_noise(latents, output, step.timesteps, schedule=schedule, prediction=prediction)
-            next_scale = schedule.latent_scale(self._batch_of(next_timestep, latents), latents.ndim)
+            next_scale = schedule.latent_scale(batch_of(next_timestep, latents), latents.ndim)
             clean = clean * (next_scale / schedule.latent_scale(step.timesteps, latents.ndim))
             for edit in edits:
                 clean = edit.after_prediction(clean, step)
             latents = self._next_latents(clean, noise, levels.next_signal[position], levels.sigma[position], step)
+            if on_step is not None:
+                on_step(index + 1, len(visited))
         for edit in edits:
             latents = edit.finish(latents)
         return latents
-
-    def _guided_output(self, predict: Denoiser, latents: Tensor, step: Step) -> Tensor:
-        outputs = {branch: predict(latents, step.timesteps, branch).float() for branch in self.guidance.branches}
-        return self.guidance.combine(outputs, step.timestep, step.schedule.timesteps)
 
     def _next_latents(
         self, clean: Tensor, noise: Tensor, next_signal: Float64[Tensor, ""], deviation: Float64[Tensor, ""], step: Step
@@ -123,7 +116,3 @@ class DDIMSampler:
             fresh = step.draws.normal(f"ddim/{step.index}/noise", tuple(clean.shape[1:]))
             latents = latents + sigma * self.temperature * fresh
         return latents
-
-    @staticmethod
-    def _batch_of(timestep: int, latents: Tensor) -> Int64[Tensor, " batch"]:
-        return torch.full((latents.shape[0],), timestep, device=latents.device)

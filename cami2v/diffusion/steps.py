@@ -7,14 +7,17 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
-StepSpacing = Literal["uniform", "uniform_trailing", "quad", "published_uniform", "published_uniform_trailing"]
+StepSpacing = Literal[
+    "uniform", "uniform_trailing", "quad", "quad_trailing", "published_uniform", "published_uniform_trailing"
+]
 
 
 def sampling_steps(spacing: StepSpacing, steps: int, timesteps: int) -> list[int]:
     """List the visited timesteps in ascending order (sampling runs through them in reverse).
 
     `uniform` starts at timestep 1, `uniform_trailing` ends at the last timestep (arXiv 2305.08891, table 2), `quad`
-    is dense at low noise, where neighbours may repeat for many steps. These three return exactly `steps` entries. The
+    is dense at low noise, where neighbours may repeat for many steps; so is `quad_trailing`, which ends at the last
+    timestep, for multistep solvers (docs/sample.md). These four return exactly `steps` entries. The
     `published_` spacings reproduce the public CamI2V code, which returns more than asked for where `steps` does not
     divide `timesteps`.
 
@@ -23,6 +26,9 @@ def sampling_steps(spacing: StepSpacing, steps: int, timesteps: int) -> list[int
     """
     if not 1 <= steps <= timesteps:
         raise ValueError(f"sampler.steps is {steps}; choose 1 to {timesteps}, the schedule's number of timesteps")
+    if spacing == "quad_trailing":
+        fractions = np.arange(1, steps + 1) / steps
+        return [max(1, round(step)) for step in (timesteps - 1) * fractions**2]
     visited = published_steps(spacing, steps, timesteps)
     if spacing in ("uniform", "uniform_trailing"):
         visited = visited[-steps:] if spacing == "uniform_trailing" else visited[:steps]
