@@ -44,6 +44,29 @@ class Failure:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One of several attempts at a clip."""
+
+    trial: str
+    failure: str | None
+    """Its reason; None where the attempt succeeded."""
+    detail: str
+    values: dict[str, float]
+    """Figures by name, those of `Measure.values`; empty for a failure."""
+    world_to_camera: Any = None
+    """The path it estimated, as nested lists (frames, 3, 4); None where it estimates none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One number per frame of a clip, for its page."""
+
+    label: str
+    unit: str
+    values: list[float]
+
+
 class VideoFailure(StrEnum):
     """What is wrong with a video, before any measure looks at it."""
 
@@ -144,6 +167,14 @@ class Measure(ABC):
     def penalties(self, row: Row) -> dict[str, float]:
         """Return what a failed clip counts as, at least, in means over all clips; no entry: it is left out."""
         return {}
+
+    def attempts(self, row: Row) -> list[Attempt]:
+        """Return the attempts at a clip, for measures that make several."""
+        return []
+
+    def curves(self, row: Row, cameras: RequestedCameras) -> list[Curve]:
+        """Return what the measure says of every frame of a clip; empty where it failed."""
+        return []
 
     def facts(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return what else is to be said of one video set: counts of trials, spreads."""

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cami2v.evaluation.folder import GROUND_TRUTH
+from cami2v.evaluation.folder import GROUND_TRUTH, RequestedCameras
 from cami2v.evaluation.frame_metrics import FrameErrors, frame_error
-from cami2v.evaluation.measures.base import Figure, JudgedClip, Measure, Row, UnusableVideo, VideoFailure
+from cami2v.evaluation.measures.base import Curve, Figure, JudgedClip, Measure, Row, UnusableVideo, VideoFailure
 from cami2v.video import read_frames
 
 _MEANING = "pixel values in [0, 1], mean over frames 1..T-1: frame 0 is the image the model was given"
@@ -49,6 +49,11 @@ class FrameDistances(Measure):
     def crashed(self, clip: JudgedClip) -> Row:
         """Return a failed row."""
         return _failed("crashed", "the process that read the videos died")
+
+    def curves(self, row: Row, cameras: RequestedCameras) -> list[Curve]:
+        """Return the error of every frame."""
+        errors = row.get("mean_squared_error", [])
+        return [Curve(label="mean squared error", unit="", values=errors)] if errors else []
 
     def values(self, row: Row) -> dict[str, float | None]:
         """Return the clip's figures; identical videos have an infinite PSNR."""

@@ -10,8 +10,17 @@ from typing import Any, ClassVar
 import torch
 
 from cami2v.evaluation.camera_metrics import CameraErrors, camera_errors, stationary_errors
-from cami2v.evaluation.folder import FRAMES_ONLY
-from cami2v.evaluation.measures.base import Failure, Figure, JudgedClip, Measure, Row, UnusableVideo
+from cami2v.evaluation.folder import FRAMES_ONLY, RequestedCameras
+from cami2v.evaluation.measures.base import (
+    Attempt,
+    Curve,
+    Failure,
+    Figure,
+    JudgedClip,
+    Measure,
+    Row,
+    UnusableVideo,
+)
 from cami2v.evaluation.pose_estimation.base import (
     EstimatedPath,
     FailedEstimate,
@@ -84,6 +93,33 @@ class CameraPoses(Measure):
             Failure(trial=str(trial["seed"]), reason=trial["failure"], detail=trial["detail"])
             for trial in row["trials"]
             if trial["failure"] is not None
+        ]
+
+    def attempts(self, row: Row) -> list[Attempt]:
+        """Return the trials with what they estimated."""
+        return [
+            Attempt(
+                trial=str(trial["seed"]),
+                failure=trial["failure"],
+                detail=trial.get("detail", ""),
+                values=trial.get("errors", {}),
+                world_to_camera=trial.get("world_to_camera"),
+            )
+            for trial in row["trials"]
+        ]
+
+    def curves(self, row: Row, cameras: RequestedCameras) -> list[Curve]:
+        """Return the errors of every frame, of the median over the successful trials."""
+        truth = torch.from_numpy(cameras.world_to_camera)
+        paths = [torch.tensor(trial["world_to_camera"], dtype=torch.float64) for trial in successes(row)]
+        if not paths:
+            return []
+        errors = [camera_errors(truth, path) for path in paths]
+        turned = torch.rad2deg(torch.stack([each.rotation_radians for each in errors]))
+        moved = torch.stack([each.translation for each in errors])
+        return [
+            Curve(label="rotation error", unit="degrees", values=turned.quantile(0.5, dim=0).tolist()),
+            Curve(label="translation error", unit="path extents", values=moved.quantile(0.5, dim=0).tolist()),
         ]
 
     def penalties(self, row: Row) -> dict[str, float]:
