@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from launch import signature
+from cami2v import signature
 from launch.errors import USER_ERRORS, explain, fail
 
 Settings = TypeVar("Settings")

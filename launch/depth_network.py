@@ -17,9 +17,9 @@ from cami2v.checkpoints.fingerprint import fingerprint
 from cami2v.checkpoints.named_weights import open_weights
 from cami2v.checkpoints.released_files import released_with_hash
 from cami2v.encoders.base import DepthEstimator
+from cami2v.signature import TARGET
 from data_pipeline.metric_scale.depth import DepthFrames, DepthMaps, DepthSource
 from launch.compose import instantiate_part, plain
-from launch.signature import TARGET
 
 RANDOM = "random"
 

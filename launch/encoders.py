@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cami2v.encoders.identity import encoder_identity
 from cami2v.model import VideoDiffusion
+from cami2v.signature import TARGET, locate
 from cami2v.training.engine import autocast
 from data_pipeline.cache.read import ClipCache
 from launch.compose import plain
-from launch.signature import TARGET, locate
 
 TOWERS = ("first_stage", "text_encoder", "image_encoder")
 """Attributes of the model whose outputs a cache may hold."""

@@ -14,7 +14,7 @@ from typing import NoReturn
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from launch.signature import suggestion
+from cami2v.signature import suggestion
 
 USER_ERRORS = (ValueError, HydraException, OmegaConfBaseException)
 """What ends a command with one line and exit code 2; anything else is a bug and keeps its traceback."""

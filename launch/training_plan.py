@@ -14,6 +14,7 @@ from cami2v.checkpoints.integrity import intact_checkpoint, read_record
 from cami2v.checkpoints.resume import check_resumable
 from cami2v.condition_frame import ConditionFrame
 from cami2v.geometry.pose_scale import ScalePolicy
+from cami2v.signature import TARGET, locate
 from cami2v.training import environment
 from cami2v.training.bad_steps import BadStepSettings
 from cami2v.training.callbacks.log import LoggingSettings
@@ -26,7 +27,6 @@ from data_pipeline.loader import ClipLoader
 from launch.build import attention_choice
 from launch.compose import check_parts, instantiate_part, read_config, settings
 from launch.processes import ClusterSettings, process_count
-from launch.signature import TARGET, locate
 from launch.starting_point import StartingPoint, starting_point
 from launch.telemetry import check_camera_errors, check_meters
 

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from cami2v.signature import suggestion
 from cami2v.training.run_folder import RunFolder
-from launch.signature import suggestion
 from launch.sweeps.settings import ObjectiveSettings
 
 EVALUATION = "evaluation/sweep"

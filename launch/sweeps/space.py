@@ -10,8 +10,8 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from cami2v.signature import suggestion
 from launch.compose import quote
-from launch.signature import suggestion
 
 Parameters = dict[str, Any]
 """One value per key."""

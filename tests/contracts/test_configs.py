@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cami2v.signature import locate
 from launch.compose import check_part, compose_config, conf_folder, part_keys, plain
 from launch.data import SUBVERBS
-from launch.signature import locate
 
 CONF = conf_folder()
 ENTRIES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launch.signature import build, build_settings, check
+from cami2v.signature import build, build_settings, check
 from tests.launch.parts import Bounds, Encoder, Policy, TrainerSettings
 
 HERE = "tests.launch.parts"
