@@ -30,28 +30,52 @@ class Slurm(SlurmSettings):
 
         Raises ValueError for a command the verb could not run as a job, and with sbatch's words if it refuses.
         """
-        ability = ability_of(verb)
-        processes = self._processes(verb, ability)
-        if verb == "train" and self.check:
-            _check_training(config, processes)
-        job = Job(
-            verb=verb, ability=ability, name=self.name or _run_name(verb, config), folder=_folder(verb, config, self),
-            arguments=self._arguments(verb, ability, config, arguments), processes=processes, nodes=self.nodes,
-            processes_per_node=processes // self.nodes, array=self.array,
-        )  # fmt: skip
-        text = script(job, self)
+        job = self.job(verb, config, arguments)
         if config.get("dry_run"):
-            print(f"{text}\ndry run: neither written nor submitted: {job.path}")
+            print(f"{script(job, self)}\ndry run: neither written nor submitted: {job.path}")
             return
-        job.folder.mkdir(parents=True, exist_ok=True)
-        job.path.write_text(text)
-        job.path.chmod(0o755)
+        self.write(job)
         if not self.submit:
-            print(f"{text}\nwritten, not submitted: sbatch {shlex.quote(str(job.path))}")
+            print(f"{script(job, self)}\nwritten, not submitted: sbatch {shlex.quote(str(job.path))}")
             return
         number = sbatch(job.path)
-        log = job.log.replace("%A", number).replace("%j", number).replace("%a", "<task>").replace("%%", "%")
-        print(f"submitted job {number}: {job.path}\nlog: {log}")
+        print(f"submitted job {number}: {job.path}\nlog: {job.log_of(number)}")
+
+    def job(
+        self,
+        verb: str,
+        config: DictConfig | None,
+        arguments: Sequence[str],
+        *,
+        folder: Path | None = None,
+        name: str | None = None,
+        followed: bool = False,
+    ) -> Job:
+        """Describe `cami2v <verb> <arguments>` as a job.
+
+        Without a config, arguments name the run themselves, `folder` (of script and logs) and `name` are given, and
+        nothing is checked. Raises ValueError for a command the verb could not run as a job.
+        """
+        ability = ability_of(verb)
+        processes = self._processes(verb, ability)
+        if config is not None:
+            if verb == "train" and self.check:
+                _check_training(config, processes)
+            name, folder = self.name or _run_name(verb, config), _folder(verb, config, self)
+        assert name is not None, "a job without a config is told it"
+        assert folder is not None, "a job without a config is told it"
+        return Job(
+            verb=verb, ability=ability, name=name, folder=folder,
+            arguments=self._arguments(verb, ability, config, arguments),
+            processes=processes, nodes=self.nodes, processes_per_node=processes // self.nodes, array=self.array,
+            followed=followed,
+        )  # fmt: skip
+
+    def write(self, job: Job) -> None:
+        """Write the job's script."""
+        job.folder.mkdir(parents=True, exist_ok=True)
+        job.path.write_text(script(job, self))
+        job.path.chmod(0o755)
 
     def _processes(self, verb: str, ability: Ability) -> int:
         """Return the number of processes of the job, or of each task of an array."""
@@ -70,11 +94,11 @@ class Slurm(SlurmSettings):
             )
         return 1
 
-    def _arguments(self, verb: str, ability: Ability, config: DictConfig, arguments: Sequence[str]) -> list[str]:
+    def _arguments(self, verb: str, ability: Ability, config: DictConfig | None, arguments: Sequence[str]) -> list[str]:
         """Return the command line of the job: it runs there, and continues."""
         kept = [item for item in arguments if not re.match(r"[+~]*cluster(\.|=|$)", item)]
         added = ["cluster=local"]
-        if verb == "train":
+        if verb == "train" and config is not None:
             # The same folder at every start, whatever its name is made of.
             kept = [item for item in kept if not re.match(r"(name|resume)=", item)]
             added += [f"name={quote(str(config.name))}", f"resume={quote(str(config.resume or 'auto'))}"]
@@ -84,8 +108,11 @@ class Slurm(SlurmSettings):
         return [*kept, *added]
 
 
-def sbatch(script: Path) -> str:
-    """Submit a script and return the job's number. Raises ValueError with sbatch's words if it refuses."""
+def sbatch(script: Path, *, keep_open: Sequence[int] = ()) -> str:
+    """Submit a script and return the job's number. Raises ValueError with sbatch's words if it refuses.
+
+    `keep_open`: descriptors that stay open as long as Slurm is asked, also if this process dies meanwhile.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -93,8 +120,9 @@ def sbatch(script: Path) -> str:
     }
     try:
         answer = subprocess.run(
-            ["sbatch", "--parsable", str(script)], capture_output=True, text=True, env=environment, check=False
-        )
+            ["sbatch", "--parsable", str(script)], capture_output=True, text=True, env=environment, check=False,
+            pass_fds=keep_open,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise ValueError(
             f"{script} is written, but there is no sbatch on this machine's PATH; submit it on a login node: "

@@ -43,6 +43,13 @@ interrupted=yes
 while [ -n "$interrupted" ]; do interrupted=; wait $step; code=$?; done
 """
 
+EXIT_CODE_FILE = """\
+# Whoever follows this job finds its exit code here, unless it comes back.
+left={left}
+rm -f "$left"
+trap 'code=$?; [ -n "$requeued" ] || {{ echo $code > "$left.partial" && mv "$left.partial" "$left"; }}' EXIT
+"""
+
 NOTE = """\
 # Preempted, if no other process crashed; a mistake in the command is one whatever became of the others.
 said=$(cat "$note" 2>/dev/null)
@@ -67,6 +74,8 @@ class Job:
     nodes: int
     processes_per_node: int
     array: int | None
+    followed: bool = False
+    """Whether somebody waits for its exit code, which Slurm forgets after a few minutes."""
 
     @property
     def wrapped(self) -> bool:
@@ -84,6 +93,14 @@ class Job:
         number = "%j" if self.array is None else "%A_%a"
         return f"{str(self.path.with_suffix('')).replace('%', '%%')}-{number}.log"
 
+    def log_of(self, number: str) -> str:
+        """Path of the log of the job that Slurm gave a number."""
+        return self.log.replace("%A", number).replace("%j", number).replace("%a", "<task>").replace("%%", "%")
+
+    def exit_code_of(self, number: str) -> Path:
+        """File that a followed job leaves once it has ended for good."""
+        return self.folder / f"exit-code-{number}"
+
 
 def script(job: Job, cluster: SlurmSettings) -> str:
     """Return the sbatch script of a job."""
@@ -94,6 +111,7 @@ def script(job: Job, cluster: SlurmSettings) -> str:
         "".join(f"#SBATCH {option}\n" for option in _options(job, cluster, requeues)),
         # As soon as there is a signal to miss.
         _traps(job, requeues),
+        _exit_code_file(job),
         'echo "$(date +%FT%T) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"\n',
         _surroundings(cluster),
         RENDEZVOUS if job.processes > 1 else "",
@@ -154,6 +172,12 @@ def _traps(job: Job, requeues: bool) -> str:
     )
 
 
+def _exit_code_file(job: Job) -> str:
+    if not job.followed:
+        return ""
+    return EXIT_CODE_FILE.format(left=f"{shlex.quote(str(job.folder))}/exit-code-$SLURM_JOB_ID")
+
+
 def _task(job: Job) -> str:
     text = TASK % {"requeue": REQUEUE_EXIT_CODE, "mistake": EXIT_CODE}
     variables = VARIABLES.format(local=job.processes_per_node) if job.processes > 1 else ""
@@ -196,7 +220,7 @@ def _ending(cluster: SlurmSettings, requeues: bool) -> str:
 if [ $code != 0 ] && [ -z "$ended" ] && {{ [ $code = {REQUEUE_EXIT_CODE} ] || [ -n "$warned" ]{crash}; }}; then
   if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {cluster.max_requeues} ]; then
     echo "$(date +%FT%T) exit code $code: back into the queue"
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$SLURM_JOB_ID" && requeued=yes
   else
     echo "$(date +%FT%T) exit code $code: not requeued, {cluster.max_requeues} times are enough (cluster.max_requeues)"
   fi

@@ -15,20 +15,22 @@ from omegaconf import DictConfig
 
 from launch.compose import check_parts, compose_config, conf_folder, entry, plain, settings
 from launch.errors import fail
+from launch.slurm import Slurm
+from launch.slurm_script import script
 from launch.sweeps.folder import SweepFolder
-from launch.sweeps.objective import EVALUATION
 from launch.sweeps.report import write_report
 from launch.sweeps.run import Sweep
 from launch.sweeps.settings import SweepSettings
-from launch.sweeps.space import SET_BY_THE_SWEEP, Parameters, Space, describe, overrides, probes, read_space
+from launch.sweeps.slurm_queue import SlurmQueue
+from launch.sweeps.slurm_trial import running_jobs
+from launch.sweeps.space import SET_BY_THE_SWEEP, Space, describe, overrides, probes, read_space
 from launch.sweeps.study import SweepStudy
 from launch.sweeps.table import markdown, summary
+from launch.sweeps.trials import local_trials, slurm_trials, trial_cluster, trial_jobs
 from launch.train import prepare
 
 logger = logging.getLogger(__name__)
 
-TRAIN = (sys.executable, "-m", "launch.train")
-EVALUATE = (sys.executable, "-m", "launch.evaluate")
 FILES = "~/.cache/cami2v/sweeps"
 """Sweep files are found by Hydra through a copy here, named by content."""
 
@@ -38,42 +40,30 @@ def run(config: DictConfig) -> None:
     sweep = settings(config.sweep, SweepSettings, "sweep")
     space = read_space(sweep.space)
     folder = SweepFolder(Path(plain(config.paths)["runs"], "sweeps", plain(config)["name"]).expanduser().resolve())
+    cluster = trial_cluster(sweep)
     if sweep.status:
         if not folder.exists:
             raise ValueError(f"{folder.path}: no sweep was begun here")
         study = SweepStudy(sweep, space, config.seed, folder.path)
         _show(config, sweep, space, folder, study, busy=folder.busy())
         return
-    _check(sweep, space, folder)
+    _check(sweep, cluster, space, folder)
     if sweep.dry_run:
-        _dry_run(sweep, space, config.seed, folder)
+        _dry_run(sweep, cluster, space, config.seed, folder)
         return
     with folder.claimed():
         study = SweepStudy(sweep, space, config.seed, folder.path)
         left = study.budget - len(study.trials()) + len(study.unfinished())
         logger.info("%s: %d trials, %d of them to run", folder.path, study.budget, left)
-
-        def commands(number: int, parameters: Parameters) -> list[list[str]]:
-            return trial_commands(sweep, parameters, folder.run(number))
-
-        stop = Sweep(settings=sweep, study=study, folder=folder, commands=commands).run()
+        trials = local_trials(sweep, folder, study) if cluster is None else slurm_trials(sweep, cluster, folder)
+        stop = Sweep(settings=sweep, study=study, folder=folder, trials=trials).run()
         _show(config, sweep, space, folder, study, busy=False)
     if stop:
         logger.info("stopped; the same command continues")
         raise SystemExit(stop.exit_code)
 
 
-def trial_commands(sweep: SweepSettings, parameters: Parameters, run: Path) -> list[list[str]]:
-    """Return what a trial runs, the same at every start."""
-    place = overrides({"paths.runs": str(run.parent), "name": run.name})
-    commands = [[*(sweep.command or TRAIN), *sweep.base, *overrides(parameters), *place, "resume=auto"]]
-    if sweep.objective.source == "evaluation":
-        judged = overrides({"checkpoint": str(run), "output": str(run / EVALUATION)})
-        commands.append([*EVALUATE, *sweep.evaluate, *judged])
-    return commands
-
-
-def _check(sweep: SweepSettings, space: Space, folder: SweepFolder) -> None:
+def _check(sweep: SweepSettings, cluster: Slurm | None, space: Space, folder: SweepFolder) -> None:
     """Raise ValueError, before anything runs, for a trial that could not be composed."""
     for key, items in (("fixed", sweep.fixed), ("overrides", sweep.overrides), ("evaluate", sweep.evaluate)):
         for item in items:
@@ -87,9 +77,11 @@ def _check(sweep: SweepSettings, space: Space, folder: SweepFolder) -> None:
         try:
             trial = compose_config("train", given)
             check_parts(trial)
-            if sweep.command is None and not sweep.dry_run:
-                # Under a name that no trial has: what is in their folders is their own matter.
-                trial.name, trial.paths.runs = f"{folder.path.name}-check", str(folder.path.parent)
+            # Under a name that no trial has: what is in their folders is their own matter.
+            trial.name, trial.paths.runs = f"{folder.path.name}-check", str(folder.path.parent)
+            if cluster is not None:
+                cluster.job("train", trial, given)
+            elif sweep.command is None and not sweep.dry_run:
                 prepare(trial)
         except ValueError as error:
             raise ValueError(f"a trial with {' '.join(overrides(parameters))}: {error}") from error
@@ -100,25 +92,31 @@ def _check(sweep: SweepSettings, space: Space, folder: SweepFolder) -> None:
             raise ValueError(f"sweep.evaluate: {error}") from error
 
 
-def _dry_run(sweep: SweepSettings, space: Space, seed: int, folder: SweepFolder) -> None:
+def _dry_run(sweep: SweepSettings, cluster: Slurm | None, space: Space, seed: int, folder: SweepFolder) -> None:
     """Print the trials that are known before anything has run."""
     study = SweepStudy(sweep, space, seed, None)
     known = min(study.budget, sweep.startup_trials) if sweep.sampler == "tpe" else study.budget
+    scripts: list[str] = []
     print(f"{folder.path}: {study.budget} trials, {sweep.parallel} at once, sampler {sweep.sampler}")
     for key, distribution in space.items():
         print(f"  {key}: {describe(distribution)}")
     for number in range(known):
         trial = study.ask()
         assert trial is not None
-        print(f"trial {number}: {' '.join(overrides(study.parameters(trial)))}")
+        parameters = study.parameters(trial)
+        print(f"trial {number}: {' '.join(overrides(parameters))}")
+        if cluster is not None and number == 0:
+            scripts = [script(job, cluster) for job in trial_jobs(sweep, cluster, parameters, folder.run(number))]
     if known < study.budget:
         print(f"trials {known} to {study.budget - 1}: chosen by the results of the earlier ones")
+    print(*(f"\nits script, for trial 0:\n{text}" for text in scripts), sep="")
 
 
 def _show(
     config: DictConfig, sweep: SweepSettings, space: Space, folder: SweepFolder, study: SweepStudy, *, busy: bool
 ) -> None:
-    table = folder.write_tables(study, busy=busy)
+    runs = {number: folder.run(number) for number in study.unfinished()}
+    table = folder.write_tables(study, busy=busy, running=running_jobs(runs, SlurmQueue(sweep.queue_seconds)))
     page = folder.path / "report.html"
     shown = [replace(row, folder=Path(row.folder).name, reason=_short(row.reason)) for row in table]
     write_report(page, plain(config)["name"], sweep.objective, space, shown)
@@ -130,11 +128,16 @@ def _short(reason: str | None, width: int = 80) -> str | None:
     return reason if reason is None or len(reason) <= width else f"{reason[: width - 3]}..."
 
 
-def with_file(arguments: Sequence[str]) -> list[str]:
-    """Let `sweep=<file.yaml>` name a file anywhere. Raises ValueError where it is neither a file nor a preset."""
+def with_shorthands(arguments: Sequence[str]) -> list[str]:
+    """Let `sweep=<file.yaml>` name a file anywhere, and `sweep.trial_cluster=` a preset of conf/cluster.
+
+    Raises ValueError where the sweep is neither a file nor a preset.
+    """
     options: list[str] = []
     found = []
     for argument in arguments:
+        if argument.startswith("sweep.trial_cluster="):
+            argument = f"cluster@{argument}"
         value = argument.removeprefix("sweep=")
         if value == argument or not re.search(r"\.ya?ml$|/", value):
             found.append(argument)
@@ -158,7 +161,7 @@ _main = entry("sweep")(run)
 def main() -> None:
     """Run `cami2v sweep`."""
     try:
-        sys.argv[1:] = with_file(sys.argv[1:])
+        sys.argv[1:] = with_shorthands(sys.argv[1:])
     except ValueError as error:
         fail(error)
     _main()

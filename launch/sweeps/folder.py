@@ -1,14 +1,14 @@
 """What a sweep leaves on disk.
 
 <folder>/study.db  LOCK
-         trials/trial-0003/       the trial's run folder
+         trials/trial-0003/       the trial's run folder, in which slurm/ is its job's
          logs/trial-0003.log      everything its processes said, over all starts
          trials.csv trials.json trials.md report.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +65,9 @@ class SweepFolder:
         lock.release()
         return False
 
-    def write_tables(self, study: SweepStudy, *, busy: bool = True) -> list[Row]:
-        """Write the tables of all trials; return the rows."""
-        table = rows(study, self.run, busy=busy)
+    def write_tables(self, study: SweepStudy, *, busy: bool = True, running: Collection[int] = ()) -> list[Row]:
+        """Write the tables of all trials (see `rows`); return the rows."""
+        table = rows(study, self.run, busy=busy, running=running)
         write_csv(self.path / "trials.csv", table)
         write_json(self.path / "trials.json", table)
         write_markdown(self.path / "trials.md", table)

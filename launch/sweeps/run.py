@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import Trial
@@ -15,14 +13,11 @@ from launch.errors import EXIT_CODE
 from launch.sweeps.folder import SweepFolder
 from launch.sweeps.objective import final_value, series
 from launch.sweeps.settings import SweepSettings
-from launch.sweeps.space import Parameters, overrides
+from launch.sweeps.space import overrides
 from launch.sweeps.study import SweepStudy
-from launch.sweeps.trial_process import TrialJob, TrialProcess
+from launch.sweeps.trial import TrialRun, Trials
 
 logger = logging.getLogger(__name__)
-
-Commands = Callable[[int, Parameters], Sequence[Sequence[str]]]
-"""Trial number and parameters -> what the trial runs."""
 
 MAX_STARTS = 50
 """A trial that is preempted at every start ends here."""
@@ -32,7 +27,7 @@ _ENDING, _STARTS, _FAILURES, _SECONDS = "ended early", "starts", "failures", "se
 @dataclass(slots=True, kw_only=True)
 class _Running:
     trial: Trial
-    process: TrialProcess
+    run: TrialRun
     slot: int
     reported: int
     """Last training step whose value the study has."""
@@ -41,11 +36,11 @@ class _Running:
 class Sweep:
     """One process's work on a sweep; the caller holds the folder's lock."""
 
-    def __init__(self, *, settings: SweepSettings, study: SweepStudy, folder: SweepFolder, commands: Commands) -> None:
+    def __init__(self, *, settings: SweepSettings, study: SweepStudy, folder: SweepFolder, trials: Trials) -> None:
         self.settings = settings
         self.study = study
         self.folder = folder
-        self.commands = commands
+        self.trials = trials
         self._running: dict[int, _Running] = {}
         self._waited_for: set[int] = set()
         self._started = time.monotonic()
@@ -58,7 +53,7 @@ class Sweep:
             while True:
                 asked = requests.pending()
                 if asked > passed_on:
-                    self._stop_trials(asked)
+                    self._leave_trials(asked)
                     passed_on = asked
                 for number in list(self._running):
                     self._look_after(number, stopping=bool(asked))
@@ -87,32 +82,25 @@ class Sweep:
         return hours is not None and time.monotonic() - self._started > hours * 3600
 
     def _start(self, trial: Trial) -> bool:
-        """Start a trial; false where processes of another sweep still hold it."""
+        """Start a trial, or take over the one that runs; false where that is not possible yet."""
         number, slot = trial.number, self._free_slot()
         parameters = self.study.parameters(trial)
+        run = self.trials(number, parameters, slot)
         if trial.user_attrs.get(_ENDING):
+            run.end()
             self.study.prune(trial)
             return True
-        devices = self.settings.devices
-        process = TrialProcess(
-            TrialJob(
-                commands=self.commands(number, parameters),
-                log=self.folder.log(number),
-                lock=self.folder.trial_lock(number),
-                device=str(devices[slot]) if devices else None,
-            )
-        )
-        if not process.start():
+        if not run.start():
             if number not in self._waited_for:
-                logger.info("trial %d: its processes of the last sweep still save, waiting", number)
+                logger.info("trial %d: %s", number, run.obstacle)
             self._waited_for.add(number)
             return False
-        starts = trial.user_attrs.get(_STARTS, 0) + 1
+        starts = max(1, trial.user_attrs.get(_STARTS, 0) + (not run.adopted))
         trial.set_user_attr(_STARTS, starts)
-        how = "started" if starts == 1 else f"continued (start {starts})"
+        how = f"found as {run.place}" if run.adopted else "started" if starts == 1 else f"continued (start {starts})"
         logger.info("trial %d %s: %s", number, how, " ".join(overrides(parameters)))
         reported = max(trial.storage.get_trial(trial._trial_id).intermediate_values, default=-1)
-        self._running[number] = _Running(trial=trial, process=process, slot=slot, reported=reported)
+        self._running[number] = _Running(trial=trial, run=run, slot=slot, reported=reported)
         return True
 
     def _free_slot(self) -> int:
@@ -121,16 +109,16 @@ class Sweep:
 
     def _look_after(self, number: int, *, stopping: bool) -> None:
         running = self._running[number]
-        code = running.process.poll()
+        code = running.run.poll()
         self._compare(running, stopping=stopping)
         if code is None:
             return
         del self._running[number]
         trial = running.trial
-        spent = trial.user_attrs.get(_SECONDS, 0.0) + running.process.seconds
+        spent = trial.user_attrs.get(_SECONDS, 0.0) + running.run.seconds
         trial.set_user_attr(_SECONDS, round(spent, 1))
         if code == 0:
-            self._finish(trial)
+            self._finish(running)
         elif trial.user_attrs.get(_ENDING):
             self.study.prune(trial)
             logger.info("trial %d pruned", number)
@@ -139,30 +127,32 @@ class Sweep:
         elif code == REQUEUE_EXIT_CODE and trial.user_attrs[_STARTS] < MAX_STARTS:
             logger.info("trial %d was preempted and will be continued", number)
         else:
-            self._fail(trial, code, running.process.last_words())
+            self._fail(running, code)
         self.folder.write_tables(self.study)
 
-    def _finish(self, trial: Trial) -> None:
+    def _finish(self, running: _Running) -> None:
+        trial = running.trial
         try:
             value = final_value(self.folder.run(trial.number), self.settings.objective)
         except ValueError as error:
-            self._record_failure(trial, str(error))
+            self._record_failure(running, str(error))
             return
         self.study.finish(trial, value)
         key = self.settings.objective.key
         logger.info("trial %d finished: %s %.6g (best %.6g)", trial.number, key, value, self.study.study.best_value)
 
-    def _fail(self, trial: Trial, code: int, reason: str) -> None:
+    def _fail(self, running: _Running, code: int) -> None:
+        trial, reason = running.trial, running.run.last_words()
         failures = trial.user_attrs.get(_FAILURES, 0) + 1
         trial.set_user_attr(_FAILURES, failures)
         if code != EXIT_CODE and failures <= self.settings.retries:
             logger.warning("trial %d failed (%s), once more", trial.number, reason)
         else:
-            self._record_failure(trial, reason)
+            self._record_failure(running, reason)
 
-    def _record_failure(self, trial: Trial, reason: str) -> None:
-        self.study.fail(trial, reason)
-        logger.warning("trial %d failed: %s (%s)", trial.number, reason, self.folder.log(trial.number))
+    def _record_failure(self, running: _Running, reason: str) -> None:
+        self.study.fail(running.trial, reason)
+        logger.warning("trial %d failed: %s (%s)", running.trial.number, reason, running.run.log)
 
     def _compare(self, running: _Running, *, stopping: bool) -> None:
         """Hand the study what the trial has logged since, and end the trial if that is bad enough."""
@@ -178,10 +168,14 @@ class Sweep:
                 running.trial.set_user_attr(_ENDING, True)
                 logger.info("trial %d: %s %.6g at step %d, ending it", running.trial.number,
                             self.settings.pruning_key, value, step)  # fmt: skip
-                running.process.signal(signal.SIGTERM)
+                running.run.end()
                 return
 
-    def _stop_trials(self, asked: StopRequest) -> None:
-        logger.info("asked to stop: %d running trials save first", len(self._running))
-        for running in self._running.values():
-            running.process.signal(signal.SIGINT if asked == StopRequest.INTERRUPT else signal.SIGTERM)
+    def _leave_trials(self, asked: StopRequest) -> None:
+        """Wait for those that end with this process; the others go on without it."""
+        staying = [number for number, running in self._running.items() if not running.run.leave(asked)]
+        places = [self._running.pop(number).run.place for number in staying]
+        if places:
+            logger.info("%s: go on, the same command follows them again", ", ".join(places))
+        if self._running:
+            logger.info("asked to stop: %d running trials save first", len(self._running))

@@ -42,6 +42,9 @@ class SweepSettings:
     pruning: PruningSettings
     parallel: int
     devices: Sequence[str | int]
+    trial_cluster: Any
+    """None, or a node that describes a cluster."""
+    queue_seconds: float
     retries: int
     command: Sequence[str] | None
     poll_seconds: float
@@ -54,7 +57,7 @@ class SweepSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"sweep.{name}={value}: must be at least 1")
-        for name in ("hours", "poll_seconds"):
+        for name in ("hours", "poll_seconds", "queue_seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"sweep.{name}={value}: must be above 0")
@@ -67,6 +70,12 @@ class SweepSettings:
             raise ValueError(
                 f"sweep.parallel={self.parallel}: but sweep.devices names {len(self.devices)}; a trial takes one entry"
             )
+        for name in ("devices", "command"):
+            if self.trial_cluster is not None and getattr(self, name):
+                raise ValueError(
+                    f"sweep.{name}={list(getattr(self, name))}: for trials of this machine; Slurm jobs have the "
+                    "settings of sweep.trial_cluster"
+                )
         if self.command is not None and not self.command:
             raise ValueError("sweep.command=[]: expected a program and its arguments, or null for cami2v train")
         if self.evaluate and self.objective.source != "evaluation":

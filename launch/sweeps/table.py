@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,12 +34,15 @@ class Row:
     reason: str | None
 
 
-def rows(study: SweepStudy, run: Callable[[int], Path], *, busy: bool) -> list[Row]:
-    """Return the trials by number; `busy`: a process works on those that have no result."""
-    unfinished = "running" if busy else "interrupted"
+def rows(study: SweepStudy, run: Callable[[int], Path], *, busy: bool, running: Collection[int] = ()) -> list[Row]:
+    """Return the trials by number; `busy`: a process works on those that have no result, `running` do without one."""
+
+    def unfinished(number: int) -> str:
+        return "running" if busy or number in running else "interrupted"
+
     return [
         Row(
-            trial=trial.number, state=_STATES.get(trial.state, unfinished), value=trial.value,
+            trial=trial.number, state=_STATES.get(trial.state, unfinished(trial.number)), value=trial.value,
             parameters=dict(trial.params), starts=trial.user_attrs.get("starts", 0),
             seconds=trial.user_attrs.get("seconds", 0.0), folder=str(run(trial.number)),
             reason=trial.user_attrs.get("reason"),

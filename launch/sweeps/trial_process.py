@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cami2v.training.preemption import REQUEUE_EXIT_CODE
+from cami2v.training.preemption import REQUEUE_EXIT_CODE, StopRequest
 from data_pipeline.file_locks import try_lock
 from launch.local_processes import PARENT
-
-_HEAD = "== "
+from launch.sweeps.trial import HEAD, last_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +33,9 @@ class TrialJob:
 
 class TrialProcess:
     """A trial on this machine; ends with its parent, gently."""
+
+    adopted = False
+    obstacle = "its processes of the last sweep still save, waiting"
 
     def __init__(self, job: TrialJob) -> None:
         self.job = job
@@ -54,7 +56,7 @@ class TrialProcess:
             environment["CUDA_VISIBLE_DEVICES"] = self.job.device
         # The child holds the lock from here on: it is the system that gives it back.
         with lock, self.job.log.open("ab") as log:
-            log.write(f"{_HEAD}{time.strftime('%FT%T')} {shlex.join(command)}\n".encode())
+            log.write(f"{HEAD}{time.strftime('%FT%T')} {shlex.join(command)}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
@@ -74,26 +76,40 @@ class TrialProcess:
             return None
         return code
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process that runs, and begin no further one."""
-        assert self._process is not None
-        self._stopped = True
-        if self._process.poll() is None:
-            self._process.send_signal(number)
+    def end(self) -> None:
+        """Ask it to save and end; of an earlier sweep nothing runs on, its processes ended with it."""
+        self._signal(signal.SIGTERM)
+
+    def leave(self, asked: StopRequest) -> bool:
+        """Pass the sweep's own end on."""
+        self._signal(signal.SIGINT if asked == StopRequest.INTERRUPT else signal.SIGTERM)
+        return True
+
+    @property
+    def place(self) -> str:
+        """Name the process."""
+        return "not started" if self._process is None else f"process {self._process.pid}"
+
+    @property
+    def log(self) -> str:
+        """Path of the trial's log."""
+        return str(self.job.log)
 
     def last_words(self) -> str:
-        """Return the line of the log that says best why the trial ended."""
+        """Return the signal that killed it, or the line of the log that says best why it ended."""
         code = self.poll()
         if code is not None and code < 0:
             hint = " (out of memory?)" if -code == signal.SIGKILL else ""
             return f"killed by {signal.Signals(-code).name}{hint}"
         with self.job.log.open("rb") as file:
             file.seek(self._log_start)
-            text = file.read().decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_HEAD)]
-        errors = [line for line in lines if line.startswith("error: ")]
-        said = errors[-1].removeprefix("error: ") if errors else lines[-1] if lines else "said nothing"
-        return f"exit code {code}: {said}"
+            return f"exit code {code}: {last_error(file.read().decode(errors='replace'))}"
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to the process that runs, and begin no further one."""
+        self._stopped = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
 
     @property
     def seconds(self) -> float:

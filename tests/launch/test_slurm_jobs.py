@@ -12,6 +12,7 @@ import pytest
 
 from cami2v.training.preemption import REQUEUE_EXIT_CODE
 from launch.compose import compose_config, instantiate_part
+from launch.sweeps.folder import SweepFolder
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
 from tests.slurm_cluster import FINISHED, SlurmCluster, slurm_cluster, wait_for
 
@@ -173,6 +174,68 @@ def test_a_script_ends_as_its_processes_do(
     assert (state, restarts) == ("FAILED", "0"), logs["crashes"]
     assert code not in ("0", str(REQUEUE_EXIT_CODE))
     assert outcome(ended["cancelled"])[::2] == ("CANCELLED", "0"), logs["cancelled"]
+
+
+def test_a_sweep_is_killed_and_its_jobs_are_not(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text(f'#!/bin/bash\nshift 2\nexec {sys.executable} {ROOT}/tests/launch/sweep_training.py "$@"\n')
+    stub.chmod(0o755)
+    decays = [0.0, 0.1, 0.2, 0.3, 0.5, 0.6]  # 0.1 raises, 0.2 waits at step 3, 0.3 is preempted once
+    folder = SweepFolder(tmp_path / "sweeps" / "jobs")
+    runs = [folder.run(number) for number in range(len(decays))]
+    for run in runs[4:]:
+        run.mkdir(parents=True)
+        (run / "WAIT").touch()
+    command = [
+        sys.executable, "-m", "launch.sweep", f"+sweep.space.optimizer.weight_decay={decays}", "sweep.sampler=grid",
+        f"paths.runs={tmp_path}", "name=jobs", "sweep.objective={key: loss, reduce: last}", "sweep.parallel=4",
+        "sweep.poll_seconds=0.2", "sweep.queue_seconds=0.5", "sweep.trial_cluster=slurm",
+        f"sweep.trial_cluster.python={stub}", "sweep.trial_cluster.check=false",
+    ]  # fmt: skip
+    log = tmp_path / "sweep.log"
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(command, cwd=ROOT, env=cluster.environment, stdout=output, stderr=output)
+
+    def wait(sweep: subprocess.Popen[bytes], happened: Callable[[], bool], what: str) -> None:
+        def watched() -> bool:
+            done = happened()
+            assert done or sweep.poll() is None, log.read_text()
+            return done
+
+        wait_for(watched, seconds=120, what=what, more=log.read_text)
+
+    def job(number: int) -> str:
+        return str(json.loads((runs[number] / "slurm" / "submitted.json").read_text())["job"])
+
+    sweep = start()
+    wait(sweep, lambda: steps_done(runs[2]) == 2 and steps_done(runs[3]) == 4, "trials 2 and 3")
+    comes_back(cluster, job(3), runs[3] / "slurm" / f"train-{job(3)}.log")
+    cluster.command("scancel", job(2))
+    wait(sweep, lambda: all((run / "starts").is_file() for run in runs), "the last trials")
+    wait(sweep, lambda: "was cancelled" in log.read_text(), "trial 2 to be recorded")
+    sweep.kill()
+    sweep.wait()
+    jobs = [job(4), job(5)]
+    (runs[5] / "WAIT").unlink()
+    wait_for((runs[5] / "slurm" / f"exit-code-{jobs[1]}").is_file, seconds=60, what="trial 5 without a sweep")
+
+    sweep = start()
+    wait(sweep, lambda: f"found as job {jobs[0]}" in log.read_text(), "the job that runs")
+    (runs[4] / "WAIT").unlink()
+    assert sweep.wait(120) == 0, log.read_text()
+    table = json.loads((folder.path / "trials.json").read_text())
+    assert [row["state"] for row in table] == ["finished", "failed", "failed", *["finished"] * 3], log.read_text()
+    assert table[1]["reason"] == "exit code 1: RuntimeError: mat1 and mat2 shapes cannot be multiplied"
+    assert table[2]["reason"].endswith("was cancelled")
+    assert [row["starts"] for row in table] == [1] * 6, "jobs are submitted once, and go on"
+    begun = [len((run / "starts").read_text().splitlines()) for run in runs]
+    assert begun == [1, 1, 1, 2, 1, 1], "Slurm itself has started the preempted one again"
+    for row, run in zip(table, runs, strict=True):
+        if row["state"] == "finished":
+            assert row["value"] == row["parameters"]["optimizer.weight_decay"] + 1 / 8
+            assert steps_done(run) == 8
 
 
 def test_packing_as_an_array_gives_the_bytes_of_plain_packing(

@@ -8,7 +8,7 @@ import pytest
 
 from launch.compose import compose_config, settings
 from launch.sweep import run as run_command
-from launch.sweep import trial_commands, with_file
+from launch.sweep import with_shorthands
 from launch.sweeps.folder import SweepFolder
 from launch.sweeps.objective import final_value
 from launch.sweeps.run import Sweep
@@ -16,6 +16,7 @@ from launch.sweeps.settings import ObjectiveSettings, SweepSettings
 from launch.sweeps.space import read_space
 from launch.sweeps.study import SweepStudy
 from launch.sweeps.table import Row
+from launch.sweeps.trials import local_trials, trial_commands
 
 FAKE = str(Path(__file__).parents[1] / "sweep_training.py")
 QUICK = [f"sweep.command=[{sys.executable},{FAKE}]", "sweep.poll_seconds=0.05", "sweep.objective.key=loss"]
@@ -31,10 +32,7 @@ def sweep(folder: Path, *overrides: str) -> list[Row]:
     place = SweepFolder(folder)
     with place.claimed():
         study = SweepStudy(options, read_space(options.space), config.seed, folder)
-        Sweep(
-            settings=options, study=study, folder=place,
-            commands=lambda number, parameters: trial_commands(options, parameters, place.run(number)),
-        ).run()  # fmt: skip
+        Sweep(settings=options, study=study, folder=place, trials=local_trials(options, place, study)).run()
         return place.write_tables(study, busy=False)
 
 
@@ -146,9 +144,10 @@ def test_a_trial_judged_by_its_evaluation_trains_and_then_evaluates(tmp_path):
     )
     options = settings(config.sweep, SweepSettings, "sweep")
     train, evaluate = trial_commands(options, {"seed": 1}, tmp_path / "trial-0000")
-    assert train[2:] == ["seed=1", f"paths.runs={tmp_path}", "name=trial-0000", "resume=auto"]
-    assert evaluate[1:] == [
-        "-m", "launch.evaluate", "split=validation", f"checkpoint={tmp_path}/trial-0000",
+    assert (train.verb, evaluate.verb) == ("train", "evaluate")
+    assert train.arguments == ["seed=1", f"paths.runs={tmp_path}", "name=trial-0000", "resume=auto"]
+    assert evaluate.arguments == [
+        "split=validation", f"checkpoint={tmp_path}/trial-0000",
         f"output={tmp_path}/trial-0000/evaluation/sweep",
     ]  # fmt: skip
 
@@ -158,9 +157,9 @@ def test_a_file_anywhere_is_a_preset(tmp_path, monkeypatch):
     file = tmp_path / "mine.yaml"
     file.write_text("trials: 3\n")
     # Hydra's parser wants its options before the overrides.
-    flag, folder, *overrides = with_file(["seed=1", f"sweep={file}"])
+    flag, folder, *overrides = with_shorthands(["seed=1", f"sweep={file}"])
     assert (flag, overrides) == ("--config-dir", ["seed=1", "sweep=mine"])
     assert (Path(folder) / "sweep" / "mine.yaml").read_text() == "trials: 3\n"
-    assert with_file(["sweep=smoke", "seed=1"]) == ["sweep=smoke", "seed=1"]
+    assert with_shorthands(["sweep=smoke", "seed=1"]) == ["sweep=smoke", "seed=1"]
     with pytest.raises(ValueError, match=r"sweep=nowhere.yaml: there is no such file \(presets: .*smoke"):
-        with_file(["sweep=nowhere.yaml"])
+        with_shorthands(["sweep=nowhere.yaml"])
