@@ -26,7 +26,7 @@ from cami2v.attention.core import attend
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask, DenseMask
 from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, fundamental_matrices
-from cami2v.geometry.trajectories import preset
+from cami2v.trajectories.presets import preset
 
 VARIANTS: dict[str, tuple[str, ...]] = {"cpu": ("dense sdpa", "bands sdpa"), "cuda": ("dense sdpa", "bands flex")}
 REFERENCE = "dense sdpa"

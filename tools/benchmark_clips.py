@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from cami2v.geometry.cameras import invert_pose
-from cami2v.geometry.trajectories import preset
+from cami2v.trajectories.presets import preset
 from cami2v.video import Frame, probe, read_forward
 from data_pipeline.parallel import default_processes
 from data_pipeline.synthetic.world import SyntheticWorld, plan_sources

@@ -10,9 +10,9 @@ from einops import rearrange, repeat
 
 from cami2v.batch import Cameras, ClipBatch
 from cami2v.geometry.cameras import invert_pose
-from cami2v.geometry.trajectories import preset
 from cami2v.model import VideoDiffusion
 from cami2v.training.engine import autocast
+from cami2v.trajectories.presets import preset
 from launch.build import build_model
 from launch.compose import compose_config
 from tools.benchmark_report import Report, Table, machine

@@ -10,7 +10,7 @@ import torch
 from cami2v.batch import Cameras, ClipBatch
 from cami2v.geometry.cameras import as_homogeneous, invert_pose, relative_poses
 from cami2v.geometry.rotations import matrix_to_axis_angle
-from cami2v.geometry.trajectories import preset
+from cami2v.trajectories.presets import preset
 
 Trajectory = Literal["right", "stationary", "shuffled"]
 Comparison = Literal["right", "stationary", "shuffled", "moving"]

@@ -62,3 +62,24 @@ def interpolate_matrices(
     lower, upper = positions.floor().long(), positions.ceil().long()
     weight = (positions - lower).to(camera_to_world.dtype)[:, None, None]
     return torch.lerp(camera_to_world[lower], camera_to_world[upper], weight)
+
+
+def bezier_progress(
+    time: Float64[Tensor, " samples"], control: tuple[float, float, float, float]
+) -> Float64[Tensor, " samples"]:
+    """Evaluate progress over time on the cubic Bezier curve with control points (0, 0), (x1, y1), (x2, y2), (1, 1).
+
+    To the last digit, where `bezier_positions` reproduces the published demo's table. x1 and x2 lie in [0, 1].
+    """
+    x1, y1, x2, y2 = control
+
+    def curve(t: Float64[Tensor, " samples"], first: float, second: float) -> Float64[Tensor, " samples"]:
+        return 3 * (1 - t) ** 2 * t * first + 3 * (1 - t) * t**2 * second + t**3
+
+    low, high = torch.zeros_like(time), torch.ones_like(time)
+    for _ in range(60):  # time rises with t, so halving the interval finds it
+        middle = (low + high) / 2
+        later = curve(middle, x1, x2) > time
+        low, high = torch.where(later, low, middle), torch.where(later, middle, high)
+    progress = curve((low + high) / 2, y1, y2)
+    return torch.where(time <= 0, 0.0, torch.where(time >= 1, 1.0, progress))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cami2v.batch import Cameras, ClipBatch
-from cami2v.geometry.cameras import invert_pose
 from cami2v.geometry.framing import Framing, frame_images, frame_intrinsics, framing_for
-from cami2v.geometry.trajectories import PRESETS, Trajectory, preset, read_trajectory, resample
+from cami2v.trajectories.choose import choose
+from cami2v.trajectories.trajectory import Trajectory, zoomed
 
 Portrait = Literal["crop", "swap"]
 """What an image higher than wide does to the resolution: `crop` keeps it, as trained; `swap` exchanges its height and
@@ -44,20 +45,13 @@ def read_image(path: Path) -> Float32[Tensor, "3 height width"]:
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def choose_trajectory(name: str, *, frames: int, extent: float) -> Trajectory:
-    """Make a preset's path or read and resample a trajectory file, `extent` times as large.
+def choose_trajectory(source: str | Path | Mapping[str, Any], *, frames: int, extent: float | None) -> Trajectory:
+    """Sample a camera path: a preset or a sum of them, a file of any format, or a description (docs/trajectories.md).
 
-    Raises ValueError for what is neither a preset nor a file.
+    `extent` is a preset's distance or angle (None: its own), and a factor on the translations of anything else.
+    Raises ValueError for what is neither.
     """
-    if name in PRESETS:
-        poses = preset(name, frames, extent)
-        return Trajectory(world_to_camera=invert_pose(poses)[:, :3], intrinsics_normalized=None)
-    if not Path(name).is_file() and not Path(name).suffix:
-        raise ValueError(f"trajectory={name}: neither a file nor a preset; the presets are {', '.join(PRESETS)}")
-    path = resample(read_trajectory(name), frames)
-    world_to_camera = path.world_to_camera.clone()
-    world_to_camera[..., 3] *= extent
-    return Trajectory(world_to_camera=world_to_camera, intrinsics_normalized=path.intrinsics_normalized)
+    return choose(source, frames=frames, extent=extent, default_frames=frames)
 
 
 def target_resolution(height: int, width: int, resolution: tuple[int, int], portrait: Portrait) -> tuple[int, int]:
@@ -98,6 +92,7 @@ def image_clip(
         )
     if compatibility == "published":
         intrinsics = _published_intrinsics(framing, frames, field_of_view_degrees)
+        intrinsics = intrinsics if trajectory.zoom is None else zoomed(intrinsics, trajectory.zoom)
     else:
         normalized = _normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
         intrinsics = frame_intrinsics(normalized, framing)
@@ -145,12 +140,23 @@ def _published_intrinsics(
 def _normalized_intrinsics(
     trajectory: Trajectory, field_of_view_degrees: float | None, height: int, width: int
 ) -> Float64[Tensor, "frames 4"]:
-    if trajectory.intrinsics_normalized is not None and field_of_view_degrees is None:
-        return trajectory.intrinsics_normalized
+    own, zoom = trajectory.intrinsics_normalized, trajectory.zoom
+    if own is not None and field_of_view_degrees is None:
+        return own
     side = width if field_of_view_degrees is not None else max(height, width)
     degrees = DEFAULT_FIELD_OF_VIEW_DEGREES if field_of_view_degrees is None else field_of_view_degrees
+    rows = field_of_view_intrinsics(degrees, side, height, width).repeat(len(trajectory.world_to_camera), 1)
+    if own is not None:  # the angle replaces the file's, but not how it changes
+        return torch.cat([rows[:, :2] * (own[:, :2] / own[:1, :2]), rows[:, 2:]], dim=1)
+    return rows if zoom is None else zoomed(rows, zoom)
+
+
+def field_of_view_intrinsics(degrees: float, side: int, height: int, width: int) -> Float64[Tensor, " 4"]:
+    """Return normalized fx fy cx cy of a camera that sees `degrees` along `side` pixels of an image.
+
+    Raises ValueError for an angle that no pinhole camera has.
+    """
     if not 0 < degrees < 180:
         raise ValueError(f"field_of_view_degrees={degrees}: choose an angle between 0 and 180")
     focal_pixels = 0.5 * side / math.tan(math.radians(degrees) / 2)
-    row = torch.tensor([focal_pixels / width, focal_pixels / height, 0.5, 0.5], dtype=torch.float64)
-    return row.repeat(trajectory.world_to_camera.shape[0], 1)
+    return torch.tensor([focal_pixels / width, focal_pixels / height, 0.5, 0.5], dtype=torch.float64)

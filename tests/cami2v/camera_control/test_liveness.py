@@ -14,8 +14,8 @@ from torch import nn
 from cami2v.backbones.dynamicrafter.unet import DynamiCrafterUNet
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import NOISE_LEVELS, GuardSettings, camera_effect, check_camera, verdict
-from cami2v.geometry.trajectories import preset
 from cami2v.model import VideoDiffusion
+from cami2v.trajectories.presets import preset
 from launch.build import build_model
 from launch.compose import compose_config
 from tests.cami2v.test_model import FRAMES, SIZE, SMALL, clips, one

@@ -9,7 +9,7 @@ from torch import Tensor
 from cami2v.geometry import epipolar
 from cami2v.geometry.cameras import intrinsic_matrix, invert_pose
 from cami2v.geometry.epipolar import EpipolarOptions, epipolar_mask, fundamental_matrices
-from cami2v.geometry.trajectories import preset
+from cami2v.trajectories.presets import preset
 
 HEIGHT, WIDTH, DOWNSAMPLE, FRAMES = 32, 48, 8, 3
 ROWS, COLUMNS = HEIGHT // DOWNSAMPLE, WIDTH // DOWNSAMPLE
@@ -77,7 +77,7 @@ def test_perturbation_touches_same_frame_pairs_only() -> None:
 
 
 def test_rotating_camera_sees_nothing_without_perturbation_and_stripes_with_it() -> None:
-    poses, intrinsics = preset("pan_left", FRAMES, 0.3)[None].float(), moving_cameras()[1]
+    poses, intrinsics = preset("look_left", FRAMES, 0.3)[None].float(), moving_cameras()[1]
     assert not build(poses, intrinsics, None).any()
     density = build(poses, intrinsics, noise()).float().mean().item()
     assert 0.05 < density < 0.6
@@ -97,7 +97,7 @@ def test_zooming_camera_uses_each_frames_own_intrinsics() -> None:
 
 
 def test_options() -> None:
-    rotating, intrinsics = preset("pan_left", FRAMES, 0.3)[None].float(), moving_cameras()[1]
+    rotating, intrinsics = preset("look_left", FRAMES, 0.3)[None].float(), moving_cameras()[1]
     assert build(rotating, intrinsics, None, hybrid=True).all()
     assert build(rotating, intrinsics, None, hybrid_v2=True).all()
     moving = moving_cameras()[0]

@@ -5,7 +5,7 @@ import torch
 
 from cami2v.geometry.cameras import as_homogeneous, invert_pose, relative_poses
 from cami2v.geometry.pose_scale import ScalePolicy, translation_scale
-from cami2v.geometry.trajectories import preset
+from cami2v.trajectories.presets import preset
 
 
 def world_to_camera(extent: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 
 from cami2v.geometry.cameras import intrinsic_matrix, invert_pose
 from cami2v.geometry.rays import pluecker_map
-from cami2v.geometry.trajectories import preset
+from cami2v.trajectories.presets import preset
 
 HEIGHT, WIDTH, FRAMES = 6, 9, 4
 

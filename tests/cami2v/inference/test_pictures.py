@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cami2v.geometry.trajectories import preset
 from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
 from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
+from cami2v.trajectories.presets import preset
 
 
 def test_frames_are_rounded_and_clipped() -> None:
