@@ -18,6 +18,7 @@ from launch.errors import fail
 from launch.slurm import Slurm
 from launch.slurm_script import script
 from launch.sweeps.folder import SweepFolder
+from launch.sweeps.importance import importances
 from launch.sweeps.report import write_report
 from launch.sweeps.run import Sweep
 from launch.sweeps.settings import SweepSettings
@@ -119,8 +120,11 @@ def _show(
     table = folder.write_tables(study, busy=busy, running=running_jobs(runs, SlurmQueue(sweep.queue_seconds)))
     page = folder.path / "report.html"
     shown = [replace(row, folder=Path(row.folder).name, reason=_short(row.reason)) for row in table]
-    write_report(page, plain(config)["name"], sweep.objective, space, shown)
+    importance = importances(study.study)
+    write_report(page, plain(config)["name"], sweep.objective, space, shown, importance)
     print(markdown(shown), end="")
+    if importance is not None:
+        print(f"importance: {', '.join(f'{key} {share:.2f}' for key, share in importance.items())}")
     print(f"{summary(table)} of {study.budget} trials; {page}, trials.csv, trials.json, trials.md")
 
 

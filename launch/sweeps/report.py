@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -17,7 +17,14 @@ from launch.sweeps.table import Row, cells, summary
 MAX_SLICES = 24
 
 
-def write_report(path: Path, name: str, objective: ObjectiveSettings, space: Space, table: Sequence[Row]) -> None:
+def write_report(
+    path: Path,
+    name: str,
+    objective: ObjectiveSettings,
+    space: Space,
+    table: Sequence[Row],
+    importance: Mapping[str, float] | None,
+) -> None:
     """Write the page; it needs no other file."""
     page = HtmlReport(f"Sweep {name}")
     page.paragraph(f"{summary(table)}. {objective.direction} {_label(objective)}.")
@@ -28,6 +35,9 @@ def write_report(path: Path, name: str, objective: ObjectiveSettings, space: Spa
         page.paragraph(f"Best: trial {best.trial}, {_value(best):.6g}, {settings}")
         page.heading("History")
         page.figure(_history(finished, objective))
+        if importance is not None:
+            page.heading("Importance")
+            page.figure(_bars(importance))
         page.heading("Value over each parameter")
         for figure in _slices(finished, space, objective):
             page.figure(figure)
@@ -62,6 +72,16 @@ def _history(finished: Sequence[Row], objective: ObjectiveSettings) -> Figure:
     axes.set(xlabel="trial", ylabel=_label(objective))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
+    return figure
+
+
+def _bars(importance: Mapping[str, float]) -> Figure:
+    figure = Figure(figsize=(8, 0.8 + 0.3 * len(importance)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(importance), list(importance.values()))
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.invert_yaxis()
+    axes.set(xlabel="share in what makes a trial one of the good ones (PED-ANOVA)", xlim=(0, 1.1))
     return figure
 
 
