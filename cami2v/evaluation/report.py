@@ -3,68 +3,75 @@
 from __future__ import annotations
 
 import csv
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, Literal
 
+from cami2v.evaluation.bootstrap import Bootstrap
 from cami2v.evaluation.folder import EvaluationFolder, read_json, write_json
-from cami2v.evaluation.measures.base import Figure, Measure, Row
-from cami2v.evaluation.tables import markdown_report
-
-Rows = Mapping[str, Sequence[Row]]
-"""What one measure says of the clips, by video set, in clip order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FigureSummary:
-    """One figure of one video set. Means that are not finite are None."""
-
-    mean: float | None
-    """Over the clips that did not fail; None where there are none."""
-    median: float | None
-    penalised_mean: float | None
-    """Over all clips. A failed clip counts as its measure's penalty (a motionless estimate), or as the set's worst clip
-    if that is worse: failing never pays. None where a failed clip has no penalty."""
-    counted: int
-    failed: int
+from cami2v.evaluation.markdown import markdown_report
+from cami2v.evaluation.measures.base import Measure, Row
+from cami2v.evaluation.published import COLUMNS, published_procedure
+from cami2v.evaluation.summary import Rows, finite, summarise
+from cami2v.training.system_info import process_info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetSummary:
-    """One video set. Every requested clip is in `clips`."""
+class ReportOptions:
+    """What the tables hold beyond the figures."""
 
-    clips: int
-    figures: dict[str, FigureSummary]
-    """Of the measures that judge this set."""
-    facts: dict[str, dict[str, Any]]
-    """By measure: its counts and spreads."""
-    distances: dict[str, dict[str, Any]]
-    """By measure: numbers that belong to the set as a whole."""
+    bootstrap: Bootstrap | None
+    """None: no intervals."""
+    compatibility: Literal["cami2v"] | None
+    """`cami2v`: also what the published procedure makes of the same estimates."""
 
 
-def report(folder: EvaluationFolder, measures: Sequence[Measure]) -> str:
-    """Write results.json, results.csv and report.md; return the latter's text.
+PLAIN = ReportOptions(bootstrap=None, compatibility=None)
+
+
+def report(folder: EvaluationFolder, measures: Sequence[Measure], options: ReportOptions = PLAIN) -> str:
+    """Write results.json, results.csv, results_trials.csv and report.md; return the latter's text.
 
     Raises ValueError where a clip of a video set was not measured: a table over some of the clips is not written.
     """
     if not folder.video_sets():
         raise ValueError(f"{folder.root}: no videos; run the generate and measure stages first")
     rows = {measure.name: read_rows(folder, measure) for measure in measures}
-    results = {
+    summary = {name: summarise(measures, rows, name, options.bootstrap) for name in folder.video_sets()}
+    compatibility = {}
+    if options.compatibility:
+        measure = _with_published_figures(measures)
+        for name, own in rows[measure.name].items():
+            attempts = [measure.attempts(row) for row in own]
+            compatibility[name] = published_procedure(folder.clip_ids(), attempts, summary[name])
+    results: dict[str, Any] = {
         "evaluation": folder.identity(),
         "camera_effect": folder.camera_effect(),
         "measures": {measure.name: _settings(folder, rows[measure.name]) for measure in measures},
         "versions": versions(),
-        "figures": {figure.name: asdict(figure) for measure in measures for figure in measure.figures},
-        "summary": {name: asdict(summarise(measures, rows, name)) for name in folder.video_sets()},
+        "hardware": _hardware(),
+        "bootstrap": asdict(options.bootstrap) if options.bootstrap else None,
+        "figures": {
+            figure.name: {**asdict(figure), "measure": measure.name}
+            for measure in measures
+            for figure in measure.figures
+        },
+        "summary": {name: asdict(each) for name, each in summary.items()},
+        "compatibility": compatibility,
         "clips": clip_records(folder, measures, rows),
     }
     write_json(folder.root / "results.json", results)
-    _write_csv(folder, results)
+    _write_csv(
+        folder.root / "results.csv", ["video_set", "clip_id", "failures", *results["figures"]], _clip_lines(results)
+    )
+    figures = [
+        *dict.fromkeys(name for clip in results["clips"] for each in clip["attempts"] for name in each["values"])
+    ]
+    header = ["video_set", "clip_id", "measure", "trial", "failure", "detail", *figures]
+    _write_csv(folder.root / "results_trials.csv", header, _trial_lines(results))
     text = markdown_report(results)
     (folder.root / "report.md").write_text(text, encoding="utf-8")
     return text
@@ -85,62 +92,36 @@ def read_rows(folder: EvaluationFolder, measure: Measure) -> dict[str, list[Row]
     return rows
 
 
-def summarise(measures: Sequence[Measure], rows: Mapping[str, Rows], video_set: str) -> SetSummary:
-    """Summarise what the measures say of one video set; `rows` by measure."""
-    judging = [measure for measure in measures if video_set in rows[measure.name]]
-    figures: dict[str, FigureSummary] = {}
-    for measure in judging:
-        own = rows[measure.name][video_set]
-        values = [measure.values(row) for row in own]
-        penalties = [measure.penalties(row) for row in own]
-        for figure in measure.figures:
-            if values and figure.name in values[0]:
-                figures[figure.name] = summarise_figure(figure, [each[figure.name] for each in values], penalties)
-    distances = {measure.name: measure.distances(rows[measure.name]).get(video_set, {}) for measure in judging}
-    return SetSummary(
-        clips=max((len(rows[measure.name][video_set]) for measure in judging), default=0),
-        figures=figures,
-        facts={measure.name: facts for measure in judging if (facts := measure.facts(rows[measure.name][video_set]))},
-        distances={name: numbers for name, numbers in distances.items() if numbers},
-    )
-
-
-def summarise_figure(
-    figure: Figure, values: Sequence[float | None], penalties: Sequence[Mapping[str, float]]
-) -> FigureSummary:
-    """Summarise a figure over the clips of a set; None is a failed clip, which counts as its penalty at least."""
-    counted = [value for value in values if value is not None]
-    worst = max if figure.better == "lower" else min
-    failed = [penalty.get(figure.name) for value, penalty in zip(values, penalties, strict=True) if value is None]
-    counting = [worst([penalty, *counted]) for penalty in failed if penalty is not None]
-    return FigureSummary(
-        mean=_mean(counted),
-        median=_finite(statistics.median(counted)) if counted else None,
-        penalised_mean=_mean([*counted, *counting]) if len(counting) == len(failed) else None,
-        counted=len(counted),
-        failed=len(failed),
-    )
-
-
 def clip_records(
     folder: EvaluationFolder, measures: Sequence[Measure], rows: Mapping[str, Rows]
 ) -> list[dict[str, Any]]:
-    """Return every clip of every set: its figures, its failures, and the measures' rows."""
+    """Return every clip of every set: figures, failures and what they count as, attempts, the measures' rows."""
     records = []
     for video_set in folder.video_sets():
         judging = [measure for measure in measures if video_set in rows[measure.name]]
         for number, clip_id in enumerate(folder.clip_ids()):
             own = {measure.name: rows[measure.name][video_set][number] for measure in judging}
             values = {name: value for measure in judging for name, value in measure.values(own[measure.name]).items()}
+            penalties = {
+                name: each for measure in judging for name, each in measure.penalties(own[measure.name]).items()
+            }
             records.append(
                 {
                     "video_set": video_set,
                     "clip_id": clip_id,
-                    "values": {name: _finite(value) for name, value in values.items()},
+                    "values": {name: finite(value) for name, value in values.items()},
+                    "penalties": {
+                        name: penalties[name] for name, value in values.items() if value is None and name in penalties
+                    },
                     "failures": [
                         {"measure": measure.name, **asdict(failure)}
                         for measure in judging
                         for failure in measure.failures(own[measure.name])
+                    ],
+                    "attempts": [
+                        {"measure": measure.name, **_without_path(asdict(attempt))}
+                        for measure in judging
+                        for attempt in measure.attempts(own[measure.name])
                     ],
                     "rows": {measure.name: measure.recorded(_without_origin(own[measure.name])) for measure in judging},
                 }
@@ -156,16 +137,26 @@ def versions() -> dict[str, str]:
     return {"python": python_version(), **found}
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return _finite(statistics.fmean(values)) if values else None
+def _hardware() -> dict[str, Any]:
+    info = process_info()
+    return {"cpu": info["cpu"], "cores": info["cores"], "device": info["device"]["name"]}
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _with_published_figures(measures: Sequence[Measure]) -> Measure:
+    for measure in measures:
+        if set(COLUMNS) <= {figure.name for figure in measure.figures}:
+            return measure
+    raise ValueError(
+        "evaluation.compatibility=cami2v: no measure estimates camera paths; leave evaluation.measures.poses on"
+    )
 
 
 def _without_origin(row: Row) -> Row:
     return {key: value for key, value in row.items() if key not in ("measured_with", "clip_id", "video_set")}
+
+
+def _without_path(attempt: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attempt.items() if key != "world_to_camera"}
 
 
 def _settings(folder: EvaluationFolder, rows: Rows) -> dict[str, Any]:
@@ -176,14 +167,22 @@ def _settings(folder: EvaluationFolder, rows: Rows) -> dict[str, Any]:
     return settings[0] if settings else {}
 
 
-def _write_csv(folder: EvaluationFolder, results: Mapping[str, Any]) -> None:
-    header = ["video_set", "clip_id", "failures", *results["figures"]]
-    with (folder.root / "results.csv").open("w", newline="", encoding="utf-8") as file:
+def _clip_lines(results: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    for clip in results["clips"]:
+        reasons = sorted({failure["reason"] for failure in clip["failures"]})
+        origin = {"video_set": clip["video_set"], "clip_id": clip["clip_id"], "failures": "; ".join(reasons)}
+        yield origin | clip["values"]
+
+
+def _trial_lines(results: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    for clip in results["clips"]:
+        for attempt in clip["attempts"]:
+            origin = {"video_set": clip["video_set"], "clip_id": clip["clip_id"]}
+            yield origin | {key: value for key, value in attempt.items() if key != "values"} | attempt["values"]
+
+
+def _write_csv(path: Path, header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
         writer.writeheader()
-        for clip in results["clips"]:
-            reasons = sorted({failure["reason"] for failure in clip["failures"]})
-            writer.writerow(
-                {"video_set": clip["video_set"], "clip_id": clip["clip_id"], "failures": "; ".join(reasons)}
-                | clip["values"]
-            )
+        writer.writerows(lines)

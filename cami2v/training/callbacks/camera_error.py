@@ -15,7 +15,7 @@ from cami2v.evaluation.generate import write_generated, write_ground_truth
 from cami2v.evaluation.measure import measure_clips, open_jobs
 from cami2v.evaluation.measures.poses import CameraPoses
 from cami2v.evaluation.pose_estimation.base import PoseEstimator
-from cami2v.evaluation.report import SetSummary, summarise
+from cami2v.evaluation.summary import SetSummary, summarise
 from cami2v.training.callbacks.base import RunContext
 from cami2v.training.callbacks.judge import CameraErrorSettings, SampleJudge
 

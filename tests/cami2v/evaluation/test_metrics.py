@@ -45,6 +45,25 @@ def test_published_figures_are_sums_over_frames() -> None:
         assert published.compute()["mean"] == pytest.approx(float(per_frame.compute()["mean"]) * ratio, abs=1e-6)
 
 
+def test_injected_errors_give_their_closed_form() -> None:
+    # The estimate turns k * 3 degrees too far about its own axis in frame k, and walks along z instead of x: of a path
+    # of extent 1, frame k is k / 4 away along each. The rotation differs by 2 sqrt(2) sin(angle / 2) (Frobenius norm).
+    truth, estimate = path(2.0, (0.1, 0.0, 0.0))[None], path(5.0, (0.0, 0.0, 0.7))[None]
+    angles = [math.radians(3.0 * frame) for frame in range(5)]
+    apart = [math.sqrt(2) * frame / 4 for frame in range(5)]
+    both = [math.hypot(2 * math.sqrt(2) * math.sin(angle / 2), away) for angle, away in zip(angles, apart, strict=True)]
+    expected = {
+        RotationError: (sum(angles), math.degrees(sum(angles)) / 4),
+        TranslationError: (sum(apart), sum(apart) / 4),
+        CameraMotionConsistency: (sum(both), sum(both) / 4),
+    }
+    for metric_class, figures in expected.items():
+        for published, figure in zip((True, False), figures, strict=True):
+            metric = metric_class(published=published)
+            metric.update(truth, estimate, torch.tensor([True]))
+            assert float(metric.compute()["mean"]) == pytest.approx(figure, rel=1e-7)
+
+
 def test_unknown_figure_is_refused() -> None:
     with pytest.raises(ValueError, match="figure='RotErr': allowed are RotErr_sum_rad"):
         CameraMetric(figure="RotErr")
