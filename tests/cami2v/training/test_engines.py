@@ -1,16 +1,17 @@
 """All engines in real processes: two of them, gloo, several cases per launch because starting costs more than training.
 
+Most are forked where their modules are imported already; torchrun and `accelerate launch` start two of them each.
+
 ZeRO-3 comes last in every launch: it replaces torch.nn.functional.linear for the rest of the process.
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +20,11 @@ import torch
 from safetensors.torch import load_file
 
 from cami2v.checkpoints.integrity import read_record
+from tests.warm_processes import plain_environment, run_module, started_module
 
 ROOT = Path(__file__).parents[3]
-PROGRAM = ["-m", "tests.cami2v.training.toys"]
+TOYS = "tests.cami2v.training.toys"
+PROGRAM = ["-m", TOYS]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *PROGRAM]
 SHARDED = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 # The order matters: ZeRO-3 last.
@@ -29,25 +32,24 @@ CASES = [(kind, precision) for kind in SHARDED for precision in ("fp32", "bf16")
 STEPS, HALF = 20, 10
 CLIP = 0.25
 """Below every gradient norm of these runs."""
-CHAIN_STEPS, KILLS = 60, 2
+CHAIN_STEPS = 60
 FILES = ("trainable.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 def launch(command: list[str], cases: list[dict]) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    """Run the program under a launcher."""
     return subprocess.run(
-        [*command, json.dumps(cases)], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True,
-        text=True, timeout=540, check=False,
+        [*command, json.dumps(cases)], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, timeout=540,
+        check=False,
     )  # fmt: skip
 
 
 @contextmanager
-def started(command: list[str], cases: list[dict]) -> Iterator[subprocess.Popen]:
+def torchrun(cases: list[dict]) -> Iterator[subprocess.Popen]:
     """A launch that goes on while the test does; its workers die with it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     with subprocess.Popen(
-        [*command, json.dumps(cases)], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [*TORCHRUN, json.dumps(cases)], cwd=ROOT, env=plain_environment(), stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:
             yield process
@@ -55,16 +57,17 @@ def started(command: list[str], cases: list[dict]) -> Iterator[subprocess.Popen]
             process.kill()
 
 
-def wait_for_steps(run: Path, steps: int, process: subprocess.Popen) -> None:
+def wait_for_steps(run: Path, steps: int, ended: Callable[[], int | None]) -> None:
     path, deadline = run / "metrics.jsonl", time.monotonic() + 300
     while not path.is_file() or path.read_text().count("\n") < steps:
-        assert process.poll() is None, f"ended by itself: {process.returncode}"
+        assert not ended(), f"ended by itself: {ended()}"
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
-def train(command: list[str], cases: list[dict]) -> None:
-    done = launch(command, cases)
+def train(cases: list[dict], *, processes: int = 2) -> None:
+    """Train every case, one after the other, in the same processes."""
+    done = run_module(TOYS, [json.dumps(cases)], processes=processes)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
 
@@ -127,7 +130,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty steps under every engine with two processes."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     chain = case(folder / "chain", "zero2", "bf16", max_steps=CHAIN_STEPS)
-    train(TORCHRUN, [chain, *(case(folder, kind, precision) for kind, precision in CASES)])
+    train([chain, *(case(folder, kind, precision) for kind, precision in CASES)])
     return folder
 
 
@@ -138,7 +141,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, uninterrupted: Path) -> Pa
     for kind, precision in CASES:
         shutil.copytree(uninterrupted / f"{kind}-{precision}", folder / f"{kind}-{precision}")
         rewind(folder / f"{kind}-{precision}", HALF)
-    train(TORCHRUN, [case(folder, kind, precision, resume="auto") for kind, precision in CASES])
+    train([case(folder, kind, precision, resume="auto") for kind, precision in CASES])
     return folder
 
 
@@ -146,7 +149,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, uninterrupted: Path) -> Pa
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same steps in one process, without and with DeepSpeed."""
     folder = tmp_path_factory.mktemp("one_process")
-    train([sys.executable, *PROGRAM], [case(folder, kind, "fp32") for kind in ("single", *SHARDED)])
+    train([case(folder, kind, "fp32") for kind in ("single", *SHARDED)], processes=1)
     return folder
 
 
@@ -177,13 +180,12 @@ def test_a_run_moves_between_world_sizes_and_engines(tmp_path: Path, uninterrupt
     shutil.copytree(uninterrupted / moved.name, moved)
     rewind(moved, HALF)
     same_folder = {"folder": str(moved), "resume": "auto", "checkpoint_every_steps": 5}
-    train([sys.executable, *PROGRAM], [case(tmp_path, "ddp", "fp32") | same_folder])
+    train([case(tmp_path, "ddp", "fp32") | same_folder], processes=1)
     assert [read_record(moved / "checkpoints" / name)["world_size"] for name in ("step-00000015", "step-00000020")] == [
         1, 1,
     ]  # fmt: skip
     rewind(moved, 15)
-    four = [word.replace("--nproc-per-node=2", "--nproc-per-node=4") for word in TORCHRUN]
-    train(four, [case(tmp_path, "zero3", "fp32") | same_folder])
+    train([case(tmp_path, "zero3", "fp32") | same_folder], processes=4)
     record = read_record(moved / "checkpoints" / f"step-{STEPS:08d}")
     assert (record["engine"], record["world_size"], record["state"]["samples_seen"]) == ("zero3", 4, 4 * STEPS)
     assert metrics(moved, "step") == list(range(1, STEPS + 1))
@@ -197,12 +199,15 @@ def test_a_run_killed_anywhere_continues_bit_for_bit(tmp_path: Path, uninterrupt
     """Kill -9 of a two-process run at moments that nothing is synchronised with, in training and in saving."""
     run = tmp_path / "zero2-bf16"
     settings = case(tmp_path, "zero2", "bf16", max_steps=CHAIN_STEPS, checkpoint_every_steps=2, resume="auto")
-    for kill in range(KILLS):
-        with started(TORCHRUN, [settings]) as process:
-            wait_for_steps(run, (kill + 1) * CHAIN_STEPS // (KILLS + 1), process)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
-    train(TORCHRUN, [settings])
+    with torchrun([settings]) as launcher:
+        wait_for_steps(run, CHAIN_STEPS // 3, launcher.poll)
+        launcher.kill()
+    assert launcher.returncode == -signal.SIGKILL
+    with started_module(TOYS, [json.dumps([settings])], processes=2) as started:
+        wait_for_steps(run, 2 * CHAIN_STEPS // 3, started.failure)
+        started.kill()
+    assert started.failure() == -signal.SIGKILL
+    train([settings])
     assert metrics(run, "step") == list(range(1, CHAIN_STEPS + 1))
     assert losses(run) == losses(uninterrupted / "chain" / run.name)
     ours, theirs = tensors(run, CHAIN_STEPS), tensors(uninterrupted / "chain" / run.name, CHAIN_STEPS)
@@ -225,13 +230,13 @@ def test_checkpoints_of_every_engine_hold_the_same_and_no_frozen_weights(uninter
 def test_a_run_killed_while_saving_keeps_the_previous_checkpoint_and_continues_exactly(
     tmp_path: Path, one_process: Path
 ) -> None:
-    killed = launch([sys.executable, *PROGRAM], [case(tmp_path, "single", "fp32", kill_at=STEPS)])
+    killed = run_module(TOYS, [json.dumps([case(tmp_path, "single", "fp32", kill_at=STEPS)])])
     assert killed.returncode == -signal.SIGKILL
     run = tmp_path / "single-fp32"
     left = sorted(entry.name for entry in (run / "checkpoints").iterdir())
     assert left == [f".saving-step-{STEPS:08d}", "latest", f"step-{HALF:08d}"]
     assert len(losses(run)) == STEPS
-    train([sys.executable, *PROGRAM], [case(tmp_path, "single", "fp32", resume="auto")])
+    train([case(tmp_path, "single", "fp32", resume="auto")], processes=1)
     assert_same_bits(run, one_process / "single-fp32")
     assert len((run / "metrics.discarded.jsonl").read_text().splitlines()) == STEPS - HALF
 
@@ -242,7 +247,8 @@ def test_accelerate_launch_is_the_same_program(tmp_path: Path, uninterrupted: Pa
         sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file",
         str(ROOT / "launch" / "accelerate" / f"{kind}.yaml"), "--num_processes=2", "--main_process_port=0", *PROGRAM,
     ]  # fmt: skip
-    train(command, [case(tmp_path, kind, "fp32")])
+    done = launch(command, [case(tmp_path, kind, "fp32")])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     assert_same_bits(tmp_path / f"{kind}-fp32", uninterrupted / f"{kind}-fp32")
 
 

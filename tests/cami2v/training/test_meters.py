@@ -11,7 +11,7 @@ import torch
 from cami2v.training.callbacks.base import Callback
 from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.gradient_norms import module_of
-from tests.cami2v.training.test_engines import TORCHRUN, case, tensors
+from tests.cami2v.training.test_engines import case, tensors
 from tests.cami2v.training.test_engines import train as launch
 from tests.cami2v.training.toys import LOGGING, train
 
@@ -76,7 +76,6 @@ def test_metrics_keep_no_batches_between_rows(tmp_path: Path) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     launch(
-        TORCHRUN,
         [
             case(folder / name, kind, precision, max_steps=STEPS, checkpoint_every_steps=STEPS, measured=measured)
             for kind, precision in CASES
