@@ -31,6 +31,9 @@ POLICY = "default-src 'none'; img-src data: blob:; media-src data: blob:; style-
 """Browsers load nothing from outside, whatever got into the page."""
 
 
+_WORLD = Path(__file__).with_name("html_world.js")
+
+
 class HtmlReport:
     """A page built top to bottom; `save` writes one file that needs no other."""
 
@@ -47,6 +50,10 @@ class HtmlReport:
     def script(self, javascript: str) -> None:
         """Run a script when the page is complete."""
         self._scripts.append(javascript)
+
+    def camera_world(self) -> None:
+        """Let scripts added later draw cameras in space: class World of html_world.js."""
+        self.script(_WORLD.read_text(encoding="utf-8"))
 
     def markup(self, text: str) -> None:
         """Add HTML in which the caller has escaped whatever comes from outside."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cami2v.geometry.scene import Scene, distances, scene_of
 from cami2v.video import Frame, encode_mp4
 from data_pipeline.bad_clips import BadClip
 from data_pipeline.validate.cameras import motion, pixel_aspect
@@ -19,7 +20,6 @@ from data_pipeline.validate.findings import Check, Finding, Observation, Place, 
 from data_pipeline.validate.matches import find_features, match_pair, working_size
 from data_pipeline.validate.raw import RawClip, RawClipJob
 from data_pipeline.validate.shards import open_shard_clip
-from data_pipeline.view.scene import Scene, distances, scene_of
 from data_pipeline.view.selection import Job
 
 _GOP = 4

@@ -42,10 +42,12 @@ def test_every_config_is_in_the_wheel(installed):
 
 
 @pytest.mark.slow
-def test_the_page_of_data_view_is_in_the_wheel(installed):
-    for name in ("page.js", "page.css"):
-        shipped = installed / "data_pipeline" / "view" / name
-        assert shipped.read_text() == (ROOT / "data_pipeline" / "view" / name).read_text()
+def test_what_pages_are_made_of_is_in_the_wheel(installed):
+    for name in (
+        "data_pipeline/view/page.js", "data_pipeline/view/page.css", "cami2v/html_world.js",
+        "cami2v/trajectories/scene_page.js", "cami2v/trajectories/scene_page.css",
+    ):  # fmt: skip
+        assert (installed / name).read_text() == (ROOT / name).read_text()
 
 
 @pytest.mark.slow

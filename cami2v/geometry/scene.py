@@ -1,4 +1,4 @@
-"""The cameras of a clip as numbers a page can draw from with a few multiplications, all in the first camera's axes."""
+"""Cameras as numbers that a page can draw from with a few multiplications, all in the axes of one of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scene:
     project: Float64[np.ndarray, "frames 3 4"]
 
     def lines(self, first: int, second: int, points: Float[np.ndarray, "points 2"]) -> Float64[np.ndarray, "points 3"]:
-        """Return the lines a u + b v + c = 0 in frame `second` of points of frame `first`; page.js computes the same.
+        """Return the lines a u + b v + c = 0 in frame `second` of points of frame `first`; the page of `data view` does it too.
 
         Zeros for frames that share a camera centre: they have no such lines.
         """
@@ -45,10 +45,12 @@ class Scene:
 
 
 def scene_of(
-    world_to_camera: Float64[np.ndarray, "frames 3 4"], intrinsics_normalized: Float64[np.ndarray, "frames 4"]
+    world_to_camera: Float64[np.ndarray, "frames 3 4"],
+    intrinsics_normalized: Float64[np.ndarray, "frames 4"],
+    origin: int = 0,
 ) -> Scene:
-    """Bring cameras into the axes of the first."""
-    to_first = relative_poses(torch.from_numpy(world_to_camera)[None], torch.zeros(1, dtype=torch.int64))[0]
+    """Bring cameras into the axes of one of them."""
+    to_first = relative_poses(torch.from_numpy(world_to_camera)[None], torch.tensor([origin]))[0]
     calibration = intrinsic_matrix(torch.from_numpy(intrinsics_normalized))
     return Scene(
         centres=to_first[:, :3, 3].numpy(),
