@@ -28,6 +28,11 @@ class ReportOptions:
     compatibility: Literal["cami2v"] | None
     """`cami2v`: also what the published procedure makes of the same estimates."""
 
+    def check(self, measures: Sequence[Measure]) -> None:
+        """Raise ValueError where these measures cannot give such a report."""
+        if self.compatibility:
+            _with_published_figures(measures)
+
 
 PLAIN = ReportOptions(bootstrap=None, compatibility=None)
 
