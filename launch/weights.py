@@ -11,6 +11,7 @@ from typing import NoReturn
 from cami2v.checkpoints.diagnosis import CAMERA
 from cami2v.checkpoints.hub import GIGABYTE, HubFile, ask_hub, fetch
 from cami2v.checkpoints.load_released import match_released
+from cami2v.checkpoints.local_weights import FETCHED
 from cami2v.checkpoints.recognise import Recognised, recognise
 from cami2v.checkpoints.released_files import RELEASED_FILES, ReleasedFile, find_released, released_with_hash
 from cami2v.checkpoints.released_names import released_names
@@ -21,7 +22,7 @@ from launch.build import build_skeleton
 from launch.compose import compose_config, quote
 from launch.errors import USER_ERRORS, fail
 
-FOLDER = Path("weights")
+FOLDER = FETCHED
 UNKNOWN = "not known here; asked from the hub at fetch"
 
 
@@ -78,7 +79,7 @@ def list_files(arguments: argparse.Namespace) -> None:
         print(f"{file.name}  ({file.role}, {size})")
         print(f"  {file.repository} {file.file or f'(file name {UNKNOWN})'}")
         print(f"  licence: {file.licence or UNKNOWN}")
-        print(f"  for: {', '.join(file.experiments)}{f', over {file.base}' if file.base else ''}")
+        print(f"  for: {file.used_by or ', '.join(file.experiments)}{f', over {file.base}' if file.base else ''}")
         print(f"  known from: {file.evidence}")
 
 
@@ -96,12 +97,7 @@ def fetch_files(arguments: argparse.Namespace) -> None:
             print(f"  note: the hub's file is another one than was known here (sha256 {file.sha256}): replaced since")
         fetch(hub_file, target, say=lambda line: print(f"  {line}", flush=True))
         print(f"  verified: {_verified(hub_file)}\n  {target}")
-        print(
-            "\n".join(
-                f"  {command}"
-                for command in commands(file.role, file.experiments, target, _base(file.experiments), arguments.to)
-            )
-        )
+        print("\n".join(f"  {command}" for command in uses(file, target, arguments.to)))
 
 
 def _on_hub(file: ReleasedFile, path: str | None, revision: str | None) -> HubFile:
@@ -130,6 +126,10 @@ def check_files(arguments: argparse.Namespace) -> None:
 
 
 def _check(path: Path) -> bool:
+    if path.is_file() and (judge := released_with_hash(file_sha256(path))) and judge.role == "judge":
+        print(f"{path}: judge, the released {judge.name}")
+        print("\n".join(f"  {line}" for line in uses(judge, path)))
+        return True
     found = recognise(path)
     archive = found.weights.archive
     digest = file_sha256(archive.path)
@@ -183,6 +183,13 @@ def _delta_fault(found: Recognised, model: VideoDiffusion) -> str | None:
         return f"{len(found.weights.unknown)} unknown names (first: {found.weights.unknown[0]})"
     extra = [name for name in found.weights.ours if name not in trained and CAMERA.fullmatch(name)]
     return f"{len(extra)} weights that nothing trains (first: {extra[0]})" if extra else None
+
+
+def uses(file: ReleasedFile, place: Path, folder: Path = FOLDER) -> list[str]:
+    """Return the command lines that use a released file at `place`."""
+    if file.role == "judge":
+        return [f"measure: cami2v evaluate checkpoint=RUN {file.used_by.replace('FILE', quote(str(place)))}"]
+    return commands(file.role, file.experiments, place, _base(file.experiments), folder)
 
 
 def commands(role: Role, experiments: Sequence[str], file: Path, base: str | None, folder: Path = FOLDER) -> list[str]:

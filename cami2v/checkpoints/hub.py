@@ -25,6 +25,7 @@ from huggingface_hub.utils import build_hf_headers
 from cami2v.file_hash import file_sha256
 
 GIGABYTE = 10**9
+_SPACES = "spaces/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +45,15 @@ class HubFile:
 
 
 def ask_hub(repository: str, *, revision: str | None = None, endpoint: str | None = None) -> dict[str, HubFile]:
-    """List the files of a model repository by path.
+    """List the files of a model repository, or of a space (spaces/<name>), by path.
 
     Raises ValueError in one line where the hub cannot be reached, or has no such repository or revision.
     """
     where = f"{repository}{f' at {revision}' if revision else ''}"
     with _explained(where, endpoint):
-        info = HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True)
+        hub = HfApi(endpoint=endpoint)
+        ask = hub.space_info if _kind(repository) == "space" else hub.model_info
+        info = ask(repository.removeprefix(_SPACES), revision=revision, files_metadata=True)
     tags = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
     return {
         sibling.rfilename: HubFile(
@@ -60,7 +63,7 @@ def ask_hub(repository: str, *, revision: str | None = None, endpoint: str | Non
             size=sibling.size,
             sha256=sibling.lfs.sha256 if sibling.lfs else None,
             licence=tags[0] if tags else None,
-            gated=bool(info.gated),
+            gated=bool(getattr(info, "gated", False)),
         )
         for sibling in info.siblings or []
     }
@@ -99,7 +102,10 @@ def fetch(file: HubFile, target: Path, *, endpoint: str | None = None, say: Call
 
 def _download(file: HubFile, partial: Path, endpoint: str | None) -> None:
     """Append what is missing. `hf_hub_download` would start over in a new process (huggingface_hub 2.4)."""
-    url = hf_hub_url(file.repository, file.path, revision=file.revision, endpoint=endpoint)
+    url = hf_hub_url(
+        file.repository.removeprefix(_SPACES), file.path, repo_type=_kind(file.repository), revision=file.revision,
+        endpoint=endpoint,
+    )  # fmt: skip
     source = get_hf_file_metadata(url, endpoint=endpoint)
     headers = build_hf_headers()
     if urlparse(source.location).netloc != urlparse(url).netloc:
@@ -112,6 +118,10 @@ def _download(file: HubFile, partial: Path, endpoint: str | None) -> None:
             source.location, opened, resume_size=held, headers=headers, expected_size=file.size,
             displayed_filename=Path(file.path).name,
         )  # fmt: skip
+
+
+def _kind(repository: str) -> str:
+    return "space" if repository.startswith(_SPACES) else "model"
 
 
 def _damage(path: Path, file: HubFile) -> str | None:

@@ -24,12 +24,15 @@ class ReleasedFile:
     name: str
     """What `cami2v weights` calls it."""
     repository: str
-    """On the Hugging Face hub."""
+    """On the Hugging Face hub; spaces/<name> for the files of a space."""
     file: str | None
     role: Role
-    """full: a whole model; base: one without camera modules; delta: trained weights over a base; depth: its network."""
-    experiments: tuple[str, ...]
+    """full: a whole model; base: one without camera modules; delta: trained weights over a base; depth: its network;
+    judge: a network that videos are measured with."""
+    experiments: tuple[str, ...] = ()
     """That sample, evaluate or start from it."""
+    used_by: str = ""
+    """Overrides of `cami2v evaluate` that measure with it; FILE stands for where it is."""
     base: str | None = None
     """Name of the file that a delta goes over."""
     gigabytes: float | None = None
@@ -144,6 +147,39 @@ RELEASED_FILES = (
         sha256="6f82ff2bc543ac02ddff4aa31fa363676a8305dd3ccf04e80e2af115a044cb6d",
         evidence="file page at commit 2c34ee4; licence disputed: the hub's tag was apache-2.0 in 2024, the project's "
         "README puts Large models under CC-BY-NC-4.0, and its issue 245 is open",
+    ),
+    ReleasedFile(
+        name="fvd_videogpt_i3d",
+        repository="spaces/LanguageBind/Open-Sora-Plan-v1.0.0",
+        file="opensora/eval/fvd/videogpt/i3d_pretrained_400.pt",
+        role="judge",
+        used_by="evaluation/fvd=videogpt evaluation.measures.fvd_videogpt.weights=FILE",
+        gigabytes=0.05,
+        evidence="address at commit 810fa8c, in the README of JavisBench; no page that was read gives a hash, and the "
+        "weights' author (VideoGPT) hands them out by other means",
+    ),
+    ReleasedFile(
+        name="fvd_styleganv_i3d",
+        repository="flateon/FVD-I3D-torchscript",
+        file="i3d_torchscript.pt",
+        role="judge",
+        used_by="evaluation/fvd=styleganv evaluation.measures.fvd_styleganv.weights=FILE",
+        gigabytes=0.05,
+        sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+        evidence="hash and size (51,235,320 bytes) in eight projects that check the file, four of them of the original "
+        "address that StyleGAN-V gives",
+    ),
+    ReleasedFile(
+        name="fvd_videomae_v2_ssv2",
+        repository="OpenGVLab/VideoMAE2",
+        file="mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        role="judge",
+        used_by="evaluation/fvd=content_debiased evaluation.measures.fvd_content_debiased.weights=FILE",
+        gigabytes=2.02,
+        sha256="5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70",
+        licence="Apache-2.0",
+        evidence="hash in three projects that check the file, one of them at commit 97d119d of this repository; "
+        "licence tag of the repository",
     ),
 )
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-Role = Literal["full", "base", "delta", "depth"]
+Role = Literal["full", "base", "delta", "depth", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,25 @@ def frechet_distance(first: FeatureMoments, second: FeatureMoments) -> Float64[T
     overlap = torch.linalg.svdvals(_square_root(covariances[0]) @ _square_root(covariances[1])).sum()
     spread = covariances[0].trace() + covariances[1].trace()
     return (first.mean - second.mean).square().sum() + spread - 2 * overlap
+
+
+def extrapolated_distance(first: Sequence[FeatureMoments], second: Sequence[FeatureMoments]) -> float | None:
+    """Return the distance that more and more features would tend to (FID-infinity, arXiv 1911.07023).
+
+    Sets come in blocks of equal size. The distance of the first five blocks, of six, and so on is fitted by a line in
+    one over their number of features; None where there are too few blocks, or features in them, for a line.
+    """
+    sizes, found = [], []
+    joined: list[FeatureMoments] = []
+    for number, (one, other) in enumerate(zip(first, second, strict=False)):
+        joined = [joined[0] + one, joined[1] + other] if joined else [one, other]
+        if number >= len(first) // 2 - 1 and min(moments.count for moments in joined) >= 2:
+            sizes.append(2 / sum(moments.count for moments in joined))
+            found.append(float(frechet_distance(*joined)))
+    if len(found) < 3:
+        return None
+    line = torch.stack([torch.ones(len(sizes)), torch.tensor(sizes)], 1).double()
+    return float(torch.linalg.lstsq(line, torch.tensor(found).double()[:, None]).solution[0, 0])
 
 
 def _square_root(covariance: Float64[Tensor, "features features"]) -> Float64[Tensor, "features features"]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float64, UInt8
+from torch import Tensor
 from torchmetrics import Metric
 
 from cami2v.evaluation.frechet import FeatureMoments, frechet_distance
-from cami2v.evaluation.fvd_preprocessing import convention, preprocess
-
-FEATURES = 400
+from cami2v.evaluation.video_detectors import VideoDetector
 
 
 class FrechetVideoDistance(Metric):
     """Distance between the features of real and of generated videos.
 
-    `detector` maps videos of 224x224 in [-1, 1] to 400 features (`I3D`, `TorchScriptDetector`); `preprocessing` names
-    one of `fvd_preprocessing.CONVENTIONS`. Only sums are kept, and added up over processes. `compute` raises
-    ValueError before both sets have two videos.
+    `detector` is that of a flavour (`fvd_flavours.FLAVOURS[name].load(weights)`). Only sums are kept, and added up over
+    processes. `compute` raises ValueError before both sets have two videos.
     """
 
     full_state_update = False
@@ -34,20 +30,19 @@ class FrechetVideoDistance(Metric):
     generated_total: Tensor
     generated_outer: Tensor
 
-    def __init__(self, *, detector: nn.Module, preprocessing: str, **torchmetrics_options: Any) -> None:
+    def __init__(self, *, detector: VideoDetector, **torchmetrics_options: Any) -> None:
         super().__init__(**torchmetrics_options)
-        convention(preprocessing)
         self.detector = detector.eval().requires_grad_(False)
-        self.preprocessing = preprocessing
+        width = detector.features
         for kind in ("real", "generated"):
             self.add_state(f"{kind}_count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-            self.add_state(f"{kind}_total", default=torch.zeros(FEATURES).double(), dist_reduce_fx="sum")
-            self.add_state(f"{kind}_outer", default=torch.zeros(FEATURES, FEATURES).double(), dist_reduce_fx="sum")
+            self.add_state(f"{kind}_total", default=torch.zeros(width).double(), dist_reduce_fx="sum")
+            self.add_state(f"{kind}_outer", default=torch.zeros(width, width).double(), dist_reduce_fx="sum")
 
     def update(self, videos: UInt8[Tensor, "batch 3 frames height width"], *, real: bool) -> None:
         """Count a batch of real or of generated videos, all frames of each."""
         with torch.no_grad():
-            moments = FeatureMoments.of(self.detector(preprocess(videos, self.preprocessing)))
+            moments = FeatureMoments.of(self.detector(videos))
         if real:
             self.real_count += moments.count
             self.real_total += moments.total
@@ -64,24 +59,3 @@ class FrechetVideoDistance(Metric):
             count=int(self.generated_count), total=self.generated_total, outer=self.generated_outer
         )
         return frechet_distance(real, generated)
-
-
-class TorchScriptDetector(nn.Module):
-    """StyleGAN-V's detector: a TorchScript file of the user's, which gives features before the softmax.
-
-    The file is code that runs: open only files you trust. Written from the detector's published call, and tried with a
-    stand-in only: the file itself was never at hand. Raises ValueError where the file is absent or no TorchScript.
-    """
-
-    def __init__(self, *, path: str | Path) -> None:
-        super().__init__()
-        if not Path(path).is_file():
-            raise ValueError(f"{path}: no such file; give the TorchScript detector of StyleGAN-V")
-        try:
-            self.script = torch.jit.load(str(path), map_location="cpu")
-        except RuntimeError as error:
-            raise ValueError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from error
-
-    def forward(self, videos: Float[Tensor, "batch 3 frames 224 224"]) -> Float[Tensor, "batch 400"]:
-        """Return features of videos that are preprocessed already."""
-        return self.script(videos, rescale=False, resize=False, return_features=True)

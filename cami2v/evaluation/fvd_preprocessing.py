@@ -31,6 +31,11 @@ class Convention:
     keep_aspect: bool
     """Resize the shorter side to `size`, the other in proportion and rounded up, and crop; otherwise squash."""
 
+    def __str__(self) -> str:
+        """Say it in a table."""
+        how = "shorter side, centre crop" if self.keep_aspect else "squash"
+        return f"{how} {self.size}x{self.size}" + ("" if self.size == DETECTOR_SIZE else f" -> {DETECTOR_SIZE}")
+
 
 CONVENTIONS = {
     # VideoGPT's detector as CamI2V's published table runs it: the aspect is not kept.

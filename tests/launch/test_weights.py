@@ -99,7 +99,20 @@ def test_list_says_what_is_known_and_what_not(
     assert "realcam_i2v_256  (delta, size not known here; asked from the hub at fetch)" in printed
 
 
-@pytest.mark.parametrize("file", RELEASED_FILES, ids=lambda file: file.name)
+def of_role(*roles: str) -> list[ReleasedFile]:
+    return [file for file in RELEASED_FILES if file.role in roles]
+
+
+@pytest.mark.parametrize("file", of_role("judge"), ids=lambda file: file.name)
+def test_the_measures_it_prints_compose(file: ReleasedFile) -> None:
+    (line,) = weights.uses(file, Path("w/a file.pt"))
+    program, verb, *overrides = shlex.split(line.partition(": ")[2])
+    assert (program, verb) == ("cami2v", "evaluate")
+    measures = compose_config(verb, overrides).evaluation.measures
+    assert [node.weights for node in measures.values() if node and "weights" in node] == ["w/a file.pt"]
+
+
+@pytest.mark.parametrize("file", of_role("full", "base", "delta", "depth"), ids=lambda file: file.name)
 def test_the_commands_it_prints_compose(file: ReleasedFile) -> None:
     for line in weights.commands(file.role, file.experiments, Path("w/a file.pt"), file.base or "dynamicrafter_256"):
         program, verb, *overrides = shlex.split(line.partition(": ")[2])

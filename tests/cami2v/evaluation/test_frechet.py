@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cami2v.evaluation.frechet import FeatureMoments, frechet_distance
+from cami2v.evaluation.frechet import FeatureMoments, extrapolated_distance, frechet_distance
 
 
 def gaussian(count: int, width: int, *, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -55,3 +55,13 @@ def test_one_video_and_unequal_widths_are_refused():
         distance(gaussian(1, 4, seed=0), gaussian(9, 4, seed=1))
     with pytest.raises(ValueError, match="features of 4 and 5 numbers"):
         distance(gaussian(9, 4, seed=0), gaussian(9, 5, seed=1))
+
+
+def test_extrapolation_takes_the_bias_of_few_features_away():
+    # Two samples of one distribution: the true distance is 0.
+    first, second = gaussian(600, 16, seed=0), gaussian(600, 16, seed=1)
+    blocks = [[FeatureMoments.of(each[block::10]) for block in range(10)] for each in (first, second)]
+    found = extrapolated_distance(*blocks)
+    assert found is not None
+    assert abs(found) < distance(first, second) / 2
+    assert extrapolated_distance(blocks[0][:2], blocks[1][:2]) is None

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from cami2v.evaluation.frechet import FeatureMoments, frechet_distance
-from cami2v.evaluation.fvd import FrechetVideoDistance, TorchScriptDetector
+from cami2v.evaluation.fvd import FrechetVideoDistance
 from cami2v.evaluation.fvd_preprocessing import CONVENTIONS, middle_frames, preprocess, to_square
+from cami2v.evaluation.video_detectors import ClassifierDetector, TorchScriptDetector
 from tests.cami2v.evaluation.detectors import PixelStatistics
 
 
@@ -19,8 +20,12 @@ def videos(count: int, *, seed: int, height: int = 32, width: int = 48) -> Tenso
     return torch.randint(0, 256, (count, 3, 2, height, width), generator=generator, dtype=torch.uint8)
 
 
+def detector(preprocessing: str = "videogpt_squash") -> ClassifierDetector:
+    return ClassifierDetector(network=PixelStatistics(), preprocessing=preprocessing, min_frames=1)
+
+
 def metric() -> FrechetVideoDistance:
-    return FrechetVideoDistance(detector=PixelStatistics(), preprocessing="videogpt_squash")
+    return FrechetVideoDistance(detector=detector())
 
 
 def test_batches_make_no_difference():
@@ -33,8 +38,7 @@ def test_batches_make_no_difference():
     for pair in real.split(2):
         parts.update(pair, real=True)
     torch.testing.assert_close(parts.compute(), whole.compute(), rtol=1e-6, atol=0)
-    detector = PixelStatistics()
-    sets = [FeatureMoments.of(detector(preprocess(each, "videogpt_squash"))) for each in (real, generated)]
+    sets = [FeatureMoments.of(PixelStatistics()(preprocess(each, "videogpt_squash"))) for each in (real, generated)]
     torch.testing.assert_close(whole.compute(), frechet_distance(*sets), rtol=1e-6, atol=0)
 
 
@@ -51,8 +55,7 @@ def test_equal_sets_are_at_no_distance_and_reset_forgets():
 
 def test_states_are_summed_over_processes():
     together = FrechetVideoDistance(
-        detector=PixelStatistics(),
-        preprocessing="videogpt_squash",
+        detector=detector(),
         distributed_available_fn=lambda: True,
         dist_sync_fn=lambda state, group: [state, state],  # two processes that saw the same
     )
@@ -85,7 +88,7 @@ def test_unknown_conventions_are_refused():
     with pytest.raises(ValueError, match="FVD convention 'videogpt' is unknown; choose one of videogpt_squash"):
         preprocess(videos(1, seed=0), "videogpt")
     with pytest.raises(ValueError, match="FVD convention"):
-        FrechetVideoDistance(detector=PixelStatistics(), preprocessing="i3d")
+        detector("i3d")
 
 
 @pytest.mark.parametrize(("length", "count"), [(16, 16), (25, 16), (32, 16), (5, 1)])
