@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,16 +21,14 @@ def shell(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        result = shell("--help", cwd=tmp_path)
-        times.append(time.perf_counter() - start)
-        assert result.returncode == 0
+def test_help_imports_nothing_heavy(tmp_path):
+    result = shell("--help", cwd=tmp_path)
+    assert result.returncode == 0
     assert all(verb in result.stdout for verb in ("pack", "train", "sample", "evaluate", "doctor"))
-    assert min(times) < 1.0
-    heavy = "import sys, launch.cli; launch.cli.usage(); assert not {'torch', 'hydra', 'omegaconf'} & set(sys.modules)"
+    heavy = (
+        "import sys, launch.cli; launch.cli.usage(); "
+        "assert not {'torch', 'numpy', 'hydra', 'omegaconf', 'yaml'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, check=True, timeout=60)
 
 
@@ -48,7 +45,7 @@ def test_an_unknown_verb_is_answered_in_one_line():
     assert result.returncode == 2
     assert result.stderr == (
         "error: cami2v has no verb 'trian'; did you mean 'train'? "
-        "(verbs: data, pack, train, sweep, sample, evaluate, weights, doctor)\n"
+        "(verbs: data, pack, train, sweep, sample, evaluate, compare, weights, doctor)\n"
     )
 
 
