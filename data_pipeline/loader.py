@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,9 @@ from cami2v.geometry.framing import PrincipalPoint
 from cami2v.geometry.pose_scale import ScalePolicy
 from data_pipeline.cache.clips import ConditionFrameOf, EncodedClips, collate_encoded, first_frame
 from data_pipeline.cache.read import ClipCache
+from data_pipeline.chosen_clips import ChosenClips
 from data_pipeline.dataset import ClipSettings, Failure, Loaded, OrderedClips, ShuffledClips, StoredClips
+from data_pipeline.evaluation_manifest import EvaluationManifest, ManifestClip, manifest_of
 from data_pipeline.frozen_split import read_frozen_split
 from data_pipeline.manifest import Manifest, Split, read_manifest
 from data_pipeline.order import Order, micro_batches
@@ -167,13 +169,31 @@ class ClipLoader:
         ValueError, naming shard and sample key, for a clip that cannot be used: none is replaced.
         """
         self._check_lengths(refuse=True)
-        _require(
-            count is None or 1 <= count <= self.num_samples,
-            f"{count} clips asked for, but {self.folder} split {self.split_name} has {self.num_samples}",
-        )
+        self._check_count(count)
         numbers = ([number] for number in range(rank, count or self.num_samples, world_size))
         for batch in self._batches(self._ordered(seed, self.num_workers), numbers):
             assert isinstance(batch, ClipBatch), "clips in manifest order are decoded"
+            yield batch
+
+    def first_clips(self, *, count: int | None, seed: int) -> EvaluationManifest:
+        """Describe the clips, frames, captions and seeds of `fixed`; raises ValueError like it."""
+        self._check_lengths(refuse=True)
+        self._check_count(count)
+        clips = self.chosen((), "evaluation.manifest")
+        return manifest_of(list(clips.describe_first(count or self.num_samples, seed)))
+
+    def chosen(self, clips: Sequence[ManifestClip], source: str) -> ChosenClips:
+        """Find clips of an evaluation manifest in this split; raises ValueError, naming `source`, for missing ones."""
+        return ChosenClips(self.store, self.split, self.evaluation_settings, self.num_workers, clips, source)
+
+    def chosen_batches(self, chosen: ChosenClips, clip_ids: Container[str]) -> Iterator[ClipBatch]:
+        """Yield those of the chosen clips that `clip_ids` has, once, one per batch, in the order of the shards.
+
+        Raises ValueError, naming shard and sample key, for a clip that cannot be used.
+        """
+        numbers = ([number] for number, clip in enumerate(chosen.clips) if clip.clip_id in clip_ids)
+        for batch in self._batches(chosen, numbers):
+            assert isinstance(batch, ClipBatch), "chosen clips are decoded"
             yield batch
 
     def glance(self, *, count: int, seed: int) -> Iterator[ClipBatch]:
@@ -227,6 +247,12 @@ class ClipLoader:
                 raise ValueError(loaded.message)
             self._skipped += loaded.skipped
             yield loaded.batch
+
+    def _check_count(self, count: int | None) -> None:
+        _require(
+            count is None or 1 <= count <= self.num_samples,
+            f"{count} clips asked for, but {self.folder} split {self.split_name} has {self.num_samples}",
+        )
 
     def _check_lengths(self, *, refuse: bool) -> None:
         """Refuse clips shorter than `data.frames`, or say that training will replace them."""

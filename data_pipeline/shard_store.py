@@ -15,14 +15,14 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cami2v.file_hash import file_sha256
-from data_pipeline.index import IndexedSample, index_path, read_sample
+from data_pipeline.index import IndexedSample, index_path, read_members, read_sample
 from data_pipeline.manifest import FILE_NAME, ShardEntry
 from data_pipeline.remote import ATTEMPTS, MissingFileError, RemoteFolder, check_address, scheme_of
 
@@ -68,16 +68,22 @@ class ShardStore(ABC):
     def forget(self, entry: ShardEntry) -> None:
         """Give up what this machine has of a remote shard."""
 
-    def read(self, entry: ShardEntry, sample: IndexedSample) -> dict[str, bytes]:
-        """Return the members of a sample.
+    def read(
+        self, entry: ShardEntry, sample: IndexedSample, extensions: Sequence[str] | None = None
+    ) -> dict[str, bytes]:
+        """Return the members of a sample (None: all of them).
 
         Raises UnusableClip for a damaged sample, ValueError like `path`, and OSError.
         """
         for _ in range(_READ_ATTEMPTS - 1):
             # Another process may make room in the cache between the two calls.
             with suppress(FileNotFoundError):
-                return read_sample(self.path(entry), sample)
-        return read_sample(self.path(entry), sample)
+                return self._members(entry, sample, extensions)
+        return self._members(entry, sample, extensions)
+
+    def _members(self, entry: ShardEntry, sample: IndexedSample, extensions: Sequence[str] | None) -> dict[str, bytes]:
+        path = self.path(entry)
+        return read_sample(path, sample) if extensions is None else read_members(path, sample, extensions)
 
 
 class LocalShards(ShardStore):

@@ -91,15 +91,20 @@ def decode(
     pixels = read_frames(raw.video, selection.indices.tolist())
     if pixels.shape[1:3] != (raw.height, raw.width):
         raise ValueError(f"{where}: frames are {pixels.shape[1:3]}, its json says {(raw.height, raw.width)}")
-    framing = framing_for(raw.height, raw.width, resolution, raw.pixel_aspect)
-    cameras = select_cameras(raw, selection, scale_policy=scale_policy, where=where)
     return Clip(
         clip_id=raw.clip_id,
         caption=caption,
         seed=seed,
-        video=frame_pixels(pixels, framing),
+        video=frame_pixels(pixels, framing_for(raw.height, raw.width, resolution, raw.pixel_aspect)),
         pixel_aspect=1.0,
-        cameras=frame_cameras(cameras, framing, principal_point),
+        cameras=framed_cameras(
+            raw,
+            selection,
+            resolution=resolution,
+            principal_point=principal_point,
+            scale_policy=scale_policy,
+            where=where,
+        ),
         frame_indices=torch.from_numpy(selection.indices),
         frame_stride=selection.stride,
         frames_per_second=raw.frames_per_second / selection.stride,
@@ -121,6 +126,22 @@ def _floats(pixels: Frames) -> Float32[Tensor, "frames 3 height width"]:
         planes[:, number].copy_(rearrange(torch.from_numpy(frame), "h w rgb -> rgb h w"))
         planes[:, number].div_(127.5).sub_(1)
     return rearrange(planes, "rgb frames h w -> frames rgb h w")
+
+
+def framed_cameras(
+    raw: RawClip,
+    selection: FrameSelection,
+    *,
+    resolution: tuple[int, int],
+    principal_point: PrincipalPoint,
+    scale_policy: ScalePolicy,
+    where: str,
+) -> Cameras:
+    """Return the cameras of the selected frames in the loader's resolution."""
+    framing = framing_for(raw.height, raw.width, resolution, raw.pixel_aspect)
+    return frame_cameras(
+        select_cameras(raw, selection, scale_policy=scale_policy, where=where), framing, principal_point
+    )
 
 
 def select_cameras(raw: RawClip, selection: FrameSelection, *, scale_policy: ScalePolicy, where: str) -> Cameras:

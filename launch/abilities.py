@@ -22,7 +22,7 @@ class Ability:
 ABILITIES = {
     "train": Ability(saves_when_asked=True, continues=True, several_processes=True),
     "sweep": Ability(saves_when_asked=True, continues=True),
-    "evaluate": Ability(continues=True, several_processes=True),
+    "evaluate": Ability(continues=True, several_processes=True, tasks_key="evaluation.tasks"),
     "pack": Ability(continues=True, tasks_key="pack.tasks"),
     "data_download": Ability(continues=True),
     "data_clips": Ability(continues=True, tasks_key="clips.tasks"),

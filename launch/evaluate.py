@@ -1,29 +1,36 @@
-"""`cami2v evaluate`: generate for a split, measure camera paths, report. Under torchrun, generation is spread."""
+"""`cami2v evaluate`: generate for a split, judge the videos, report; shared by ranks and by tasks of a job array."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from cami2v.batch import ClipBatch
+from cami2v.batch import Cameras, ClipBatch
 from cami2v.camera_control.interventions import Trajectory
 from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
+from cami2v.evaluation.bootstrap import Bootstrap
 from cami2v.evaluation.camera_effect import Record, measured, not_measured
-from cami2v.evaluation.folder import EvaluationFolder
-from cami2v.evaluation.generate import Animate, write_generated, write_ground_truth
-from cami2v.evaluation.measure import measure_clips, open_jobs
+from cami2v.evaluation.folder import GROUND_TRUTH, EvaluationFolder
+from cami2v.evaluation.generate import VIDEO_SETS, Animate, next_clip, write_generated, write_ground_truth
+from cami2v.evaluation.measure import count_open, measure_clips, open_jobs
 from cami2v.evaluation.measures.base import Measure
-from cami2v.evaluation.report import report
+from cami2v.evaluation.report import ReportOptions, report
 from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
+from data_pipeline.array_tasks import Share, share_of
+from data_pipeline.chosen_clips import ChosenClips
+from data_pipeline.evaluation_manifest import EvaluationManifest
+from data_pipeline.file_locks import passing_lock
 from data_pipeline.loader import ClipLoader
+from data_pipeline.stages import stack_cameras
 from launch.compose import entry, instantiate_part, plain, settings
 
 Stage = Literal["generate", "measure", "report"]
@@ -46,7 +53,11 @@ class EvaluationSettings:
     processes: int
     interventions: bool
     crf: int
+    bootstrap: Mapping[str, Any]
+    compatibility: Literal["cami2v"] | None
     stages: Sequence[Stage]
+    task: int | None
+    tasks: int | None
 
     def validate(self) -> None:
         """Raise ValueError for a number out of range."""
@@ -80,24 +91,34 @@ class Run:
 def run(config: DictConfig) -> None:
     """Run the stages that `evaluation.stages` names; the measured tables go to the terminal and to report.md."""
     evaluation = settings(config.evaluation, EvaluationSettings, "evaluation")
+    share = share_of_process(evaluation.task, evaluation.tasks)
     measures = _measures(config)
+    options = _report_options(evaluation, measures)
     folder = EvaluationFolder(_output(config))
-    state = PartialState()
+    if {"generate", "measure"} & set(evaluation.stages):
+        for measure in measures:
+            measure.prepare()
     if "generate" in evaluation.stages:
-        _generate(config, evaluation, folder, state)
-    # Measuring takes one machine's cores, whatever the number of processes that generated.
-    if not state.is_main_process:
-        return
+        _generate(config, evaluation, folder, share)
     if "measure" in evaluation.stages:
-        _measure(folder, measures, evaluation)
+        _measure(folder, measures, evaluation, share)
     if "report" in evaluation.stages:
-        print(report(folder, measures))
-        print(folder.root / "report.md")
+        _report(folder, measures, options, share)
 
 
-def _generate(
-    config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, state: PartialState
-) -> None:
+def share_of_process(task: int | None, tasks: int | None, environment: Mapping[str, str] = os.environ) -> Share:
+    """Return the share of this process among the ranks of all tasks; a rank sees one GPU, its own.
+
+    Ranks never wait for each other: what they share is the folder. So none of them can time out on a slower one.
+    """
+    given = share_of(task, tasks, environment, settings="evaluation")
+    rank, ranks = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return Share(task=given.task * ranks + rank, tasks=given.tasks * ranks)
+
+
+def _generate(config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, share: Share) -> None:
     checkpoint = _load(config) if config.checkpoint is not None else None
     if checkpoint is None and evaluation.interventions:
         raise ValueError("evaluation.interventions=true: needs a model to intervene on, set checkpoint=<run folder>")
@@ -105,30 +126,46 @@ def _generate(
     defaults = checkpoint.data if checkpoint else plain(config.without_checkpoint, "without_checkpoint")
     data = {**defaults, **{key: value for key, value in data.items() if value is not None}}
     loader: ClipLoader = instantiate_part(data, "data")
+    manifest = loader.first_clips(count=evaluation.clips, seed=config.seed)
+    chosen = loader.chosen(manifest.clips, str(folder.manifest))
     effect = _camera_effect(config, checkpoint, loader) if checkpoint else None
-    if state.is_main_process:
-        folder.claim(
-            {
-                "shards": str(loader.folder.resolve()),
-                "manifest_sha256": file_sha256(loader.folder / "manifest.json"),
-                **{key: value for key, value in data.items() if key not in UNSEEN_IN_RESULTS},
-                "clips": evaluation.clips or loader.num_samples,
-                "seed": config.seed,
-                "crf": evaluation.crf,
-                "checkpoint": checkpoint.identity if checkpoint else None,
-            }
-        )
-        if effect is not None:
-            folder.record_camera_effect(effect)
-    state.wait_for_everyone()
-    batches = _batches(loader, config.seed, evaluation.clips, state)
-    write_ground_truth(folder, batches("true videos"), crf=evaluation.crf)
-    # Shuffled trajectories are read from what all processes have written.
-    state.wait_for_everyone()
-    if checkpoint:
-        moved = (batch.to(checkpoint.device) for batch in batches("generated videos"))
-        write_generated(folder, moved, checkpoint.animate, trajectories=evaluation.trajectories, crf=evaluation.crf)
-    state.wait_for_everyone()
+    identity = {
+        "shards": str(loader.folder.resolve()),
+        "shards_sha256": file_sha256(loader.folder / "manifest.json"),
+        "manifest_sha256": manifest.sha256,
+        **{key: value for key, value in data.items() if key not in UNSEEN_IN_RESULTS},
+        "clips": len(manifest.clips),
+        "seed": config.seed,
+        "crf": evaluation.crf,
+        "checkpoint": checkpoint.identity if checkpoint else None,
+    }
+    folder.claim(identity, manifest.as_json())
+    if effect is not None and share.task == 0:
+        folder.record_camera_effect(effect)
+    others = partial(_next_cameras, manifest, chosen)
+    trajectories = evaluation.trajectories if checkpoint else ()
+    video_sets = [GROUND_TRUTH, *(VIDEO_SETS[trajectory] for trajectory in trajectories)]
+    missing = [clip_id for clip_id in share.of(manifest.clip_ids) if _is_missing(folder, clip_id, video_sets)]
+    batches = loader.chosen_batches(chosen, set(missing))
+    for batch in tqdm(batches, desc="videos", total=len(missing), disable=share.task > 0):
+        write_ground_truth(folder, [batch], crf=evaluation.crf)
+        if checkpoint:
+            moved = batch.to(checkpoint.device)
+            write_generated(
+                folder, [moved], checkpoint.animate,
+                trajectories=trajectories, crf=evaluation.crf, other_cameras=others,
+            )  # fmt: skip
+
+
+def _next_cameras(manifest: EvaluationManifest, chosen: ChosenClips, clip_id: str) -> Cameras:
+    """Return the cameras of the following clip, from the shards: whoever writes that clip may not have come to it."""
+    following = next_clip(manifest.clip_ids, clip_id)
+    return stack_cameras([chosen.cameras(manifest.clips[manifest.clip_ids.index(following)])])
+
+
+def _is_missing(folder: EvaluationFolder, clip_id: str, video_sets: Sequence[str]) -> bool:
+    files = [folder.cameras(clip_id), *(folder.video(name, clip_id) for name in video_sets)]
+    return not all(path.exists() for path in files)
 
 
 def _camera_effect(config: DictConfig, checkpoint: Run, loader: ClipLoader) -> Record:
@@ -150,17 +187,6 @@ def _camera_effect(config: DictConfig, checkpoint: Run, loader: ClipLoader) -> R
     return measured(effect, clip_id=first.clip_ids[0], shuffled_with=rest[0].clip_ids[0] if rest else None)
 
 
-def _batches(
-    loader: ClipLoader, seed: int, clips: int | None, state: PartialState
-) -> Callable[[str], Iterator[ClipBatch]]:
-    def batches(title: str) -> Iterator[ClipBatch]:
-        fixed = loader.fixed(count=clips, rank=state.process_index, world_size=state.num_processes, seed=seed)
-        mine = range(state.process_index, clips or loader.num_samples, state.num_processes)
-        return iter(tqdm(fixed, desc=title, total=len(mine), disable=not state.is_main_process))
-
-    return batches
-
-
 def _measures(config: DictConfig) -> list[Measure]:
     """Return the measures that are not null. Raises ValueError where there are none."""
     nodes = {name: node for name, node in config.evaluation.measures.items() if node is not None}
@@ -169,12 +195,36 @@ def _measures(config: DictConfig) -> list[Measure]:
     return [instantiate_part(node, f"evaluation.measures.{name}") for name, node in nodes.items()]
 
 
-def _measure(folder: EvaluationFolder, measures: Sequence[Measure], evaluation: EvaluationSettings) -> None:
+def _measure(
+    folder: EvaluationFolder, measures: Sequence[Measure], evaluation: EvaluationSettings, share: Share
+) -> None:
+    """Judge the clips whose videos this process makes, so that no other one has to be ready."""
+    clip_ids = share.of(folder.clip_ids())
     for measure in measures:
-        jobs = open_jobs(folder, measure)
-        with tqdm(desc=f"videos, {measure.name}", total=len(jobs)) as progress:
+        jobs = open_jobs(folder, measure, clip_ids)
+        with tqdm(desc=f"videos, {measure.name}", total=len(jobs), disable=share.task > 0) as progress:
             for _ in measure_clips(folder, measure, jobs, processes=evaluation.processes):
                 progress.update()
+
+
+def _report_options(evaluation: EvaluationSettings, measures: Sequence[Measure]) -> ReportOptions:
+    bootstrap = settings(evaluation.bootstrap, Bootstrap, "evaluation.bootstrap")
+    options = ReportOptions(bootstrap=bootstrap, compatibility=evaluation.compatibility)
+    options.check(measures)
+    return options
+
+
+def _report(folder: EvaluationFolder, measures: Sequence[Measure], options: ReportOptions, share: Share) -> None:
+    """Report, if the other processes have measured their clips: whoever finishes last finds that they have."""
+    if share.tasks > 1 and (left := count_open(folder, measures)):
+        print(
+            f"{folder.root}: share {share.task} of {share.tasks} is done, {left} measurements of others are not; the "
+            "last one reports"
+        )
+        return
+    with passing_lock(folder.root / ".report.lock", wait=True):
+        print(report(folder, measures, options))
+    print(folder.root / "report.md")
 
 
 def _load(config: DictConfig) -> Run:

@@ -1,8 +1,9 @@
 """What an evaluation leaves on disk, so that each stage runs alone and restarts where it stopped.
 
 <folder>/evaluation.json                   what is evaluated; a folder never mixes two evaluations
+         manifest.json                     the clips to account for, with their frames and seeds
          camera_effect.json                how much the model's prediction depends on the trajectory
-         cameras/<clip>.npz                the requested cameras: the list of clips to account for
+         cameras/<clip>.npz                the requested cameras; without a manifest, the clips to account for
          videos/<video set>/<clip>.mp4     ground_truth, generated, generated_stationary, generated_shuffled
          measurements/<measure>/<video set>/<clip>.json
          results.json results.csv report.md
@@ -11,6 +12,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,7 @@ GENERATED = "generated"
 STATIONARY = "generated_stationary"
 SHUFFLED = "generated_shuffled"
 CAMERA_EFFECT = "camera_effect.json"
+MANIFEST = "manifest.json"
 FRAMES_ONLY = frozenset({STATIONARY, SHUFFLED})
 """Sets whose frames are compared but whose paths are not estimated: they answer whether the camera matters."""
 
@@ -58,6 +63,11 @@ class EvaluationFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def manifest(self) -> Path:
+        """Return where the list of clips lies."""
+        return self.root / MANIFEST
+
     def video(self, video_set: str, clip_id: str) -> Path:
         """Return where a clip's video lies."""
         return self.root / "videos" / video_set / f"{_file_name(clip_id)}.mp4"
@@ -72,6 +82,8 @@ class EvaluationFolder:
 
     def clip_ids(self) -> list[str]:
         """List the clips to account for, sorted."""
+        if self.manifest.exists():
+            return [clip["clip_id"] for clip in read_json(self.manifest)["clips"]]
         return sorted(path.stem for path in (self.root / "cameras").glob("*.npz"))
 
     def video_sets(self) -> list[str]:
@@ -96,21 +108,16 @@ class EvaluationFolder:
 
     def read_cameras(self, clip_id: str) -> RequestedCameras:
         """Load a clip's cameras."""
-        with np.load(self.cameras(clip_id)) as stored:
-            return RequestedCameras(
-                world_to_camera=stored["world_to_camera"],
-                intrinsics_pixels=stored["intrinsics_pixels"],
-                translation_scale=stored["translation_scale"],
-                height=int(stored["size"][0]),
-                width=int(stored["size"][1]),
-            )
+        return read_requested(self.cameras(clip_id))
 
-    def claim(self, identity: Mapping[str, Any]) -> None:
-        """Record what this folder evaluates. Raises ValueError where it already holds another evaluation."""
+    def claim(self, identity: Mapping[str, Any], manifest: str | None = None) -> None:
+        """Record what this folder evaluates, and its list of clips (`manifest`, the text of that file).
+
+        Any number of processes may do so at once. Raises ValueError where it already holds another evaluation.
+        """
         path, identity = self.root / "evaluation.json", json.loads(json.dumps(identity))
         if not path.exists():
-            write_json(path, identity)
-            return
+            _write_first(path, _json_text(identity))
         stored = read_json(path)
         for key in sorted(stored.keys() | identity.keys()):
             if stored.get(key) != identity.get(key):
@@ -118,6 +125,8 @@ class EvaluationFolder:
                     f"{self.root}: holds an evaluation with {key}={stored.get(key)!r}, this one has "
                     f"{identity.get(key)!r}; choose another output folder, or delete this one"
                 )
+        if manifest is not None and not self.manifest.exists():
+            _write_first(self.manifest, manifest)
 
     def camera_effect(self) -> dict[str, Any] | None:
         """Return what was recorded of the model's camera; None where no model was evaluated."""
@@ -134,12 +143,48 @@ class EvaluationFolder:
         return read_json(path) if path.exists() else {}
 
 
+def read_requested(path: Path) -> RequestedCameras:
+    """Load cameras that `write_cameras` stored; raises ValueError for another file."""
+    try:
+        with np.load(path) as stored:
+            return RequestedCameras(
+                world_to_camera=stored["world_to_camera"],
+                intrinsics_pixels=stored["intrinsics_pixels"],
+                translation_scale=stored["translation_scale"],
+                height=int(stored["size"][0]),
+                width=int(stored["size"][1]),
+            )
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not the cameras of an evaluation ({type(error).__name__}: {error})") from error
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON; the file appears complete or not at all."""
+    """Write JSON; the file appears complete or not at all, whoever else writes it at the same time."""
+    _partial(path, _json_text(content)).replace(path)
+
+
+def _write_first(path: Path, text: str) -> None:
+    """Write a file unless somebody else has; of several processes that try at once, one succeeds."""
+    partial = _partial(path, text)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # No hard links here: equal evaluations write equal bytes, so that the last one may as well win.
+        partial.replace(path)
+    partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial
+
+
+def _json_text(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

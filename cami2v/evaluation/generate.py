@@ -46,10 +46,12 @@ def write_generated(
     *,
     trajectories: Sequence[Trajectory],
     crf: int,
+    other_cameras: Callable[[str], Cameras] | None = None,
 ) -> None:
-    """Generate the videos that are missing. Needs every clip's ground truth on disk when trajectories are shuffled.
+    """Generate the videos that are missing.
 
-    The random numbers of a clip come from its own seed: neither restarts nor the number of processes change a video.
+    `other_cameras` gives the clip of an id another clip's trajectory, for `shuffled`. The random numbers of a clip come
+    from its own seed: neither restarts nor the number of processes change a video.
     """
     for batch in batches:
         wanted = [trajectory for trajectory in trajectories if _missing(folder, batch, trajectory)]
@@ -59,7 +61,8 @@ def write_generated(
             raise ValueError(f"a batch of {len(batch.clip_ids)} clips: generation for evaluation takes them one by one")
         versions: dict[Trajectory, ClipBatch] = {"right": batch}
         if wanted != ["right"]:
-            versions = camera_interventions(batch, others=_next_cameras(folder, batch))
+            others = None if other_cameras is None else other_cameras(batch.clip_ids[0]).to(batch.video.device)
+            versions = camera_interventions(batch, others=others)
         for trajectory in wanted:
             video = animate(versions[trajectory])
             _write_video(folder, VIDEO_SETS[trajectory], batch, 0, video[0], crf)
@@ -69,15 +72,16 @@ def _missing(folder: EvaluationFolder, batch: ClipBatch, trajectory: Trajectory)
     return any(not folder.video(VIDEO_SETS[trajectory], clip_id).exists() for clip_id in batch.clip_ids)
 
 
-def _next_cameras(folder: EvaluationFolder, batch: ClipBatch) -> Cameras:
-    """Return the cameras of the clip after this one in the sorted list, the same for any number of processes."""
-    clip_ids = folder.clip_ids()
+def next_clip(clip_ids: Sequence[str], clip_id: str) -> str:
+    """Return the clip after this one in the list of all, from which `shuffled` takes the trajectory.
+
+    Raises ValueError where there is no other.
+    """
     if len(clip_ids) < 2:
         raise ValueError(
             "evaluation.interventions=true with one clip: there is no other trajectory, evaluate two or more"
         )
-    following = clip_ids[(clip_ids.index(batch.clip_ids[0]) + 1) % len(clip_ids)]
-    return folder.read_cameras(following).batch().to(batch.video.device)
+    return clip_ids[(clip_ids.index(clip_id) + 1) % len(clip_ids)]
 
 
 def _requested(batch: ClipBatch, index: int) -> RequestedCameras:

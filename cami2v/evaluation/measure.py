@@ -21,19 +21,33 @@ class Job:
     measured_with: dict[str, Any]
 
 
-def open_jobs(folder: EvaluationFolder, measure: Measure) -> list[Job]:
-    """List what is not yet measured with these settings. Raises ValueError for a folder without clips or videos.
+def open_jobs(folder: EvaluationFolder, measure: Measure, clip_ids: Sequence[str] | None = None) -> list[Job]:
+    """List what is not yet measured with these settings, of some clips or all.
 
-    Every clip of cameras/ is judged in every video set: one without a video is a failure, not an absence.
+    Every clip is judged in every video set: one without a video is a failure, not an absence. Raises ValueError for a
+    folder without clips or videos.
     """
+    if clip_ids is not None and not clip_ids:
+        return []
     if not folder.clip_ids() or not folder.video_sets():
         raise ValueError(
             f"{folder.root}: no cameras/*.npz or no videos/<set>/*.mp4 to measure; run the generate stage first"
         )
     settings = measure.describe()
     judged = [name for name in folder.video_sets() if measure.judges(name)]
-    jobs = [_job(folder, name, clip_id, settings) for name in judged for clip_id in folder.clip_ids()]
+    chosen = folder.clip_ids() if clip_ids is None else clip_ids
+    jobs = [_job(folder, name, clip_id, settings) for name in judged for clip_id in chosen]
     return [job for job in jobs if not _is_measured(folder, measure, job)]
+
+
+def count_open(folder: EvaluationFolder, measures: Sequence[Measure]) -> int:
+    """Count the clips of all sets that are not measured with these settings, without looking into the videos."""
+    missing = 0 if folder.video_sets() else len(folder.clip_ids())
+    for measure in measures:
+        settings, judged = measure.describe(), [name for name in folder.video_sets() if measure.judges(name)]
+        rows = [folder.measurement(measure.name, name, clip_id) for name in judged for clip_id in folder.clip_ids()]
+        missing += sum(not path.exists() or _without_inputs(read_json(path)) != settings for path in rows)
+    return missing
 
 
 def measure_clips(folder: EvaluationFolder, measure: Measure, jobs: Sequence[Job], *, processes: int) -> Iterator[Row]:
@@ -71,6 +85,10 @@ def _job(folder: EvaluationFolder, video_set: str, clip_id: str, settings: dict[
         cameras=folder.read_cameras(clip_id),
     )
     return Job(clip=clip, measured_with={**settings, "inputs": inputs})
+
+
+def _without_inputs(row: Row) -> dict[str, Any]:
+    return {key: value for key, value in row["measured_with"].items() if key != "inputs"}
 
 
 def _is_measured(folder: EvaluationFolder, measure: Measure, job: Job) -> bool:

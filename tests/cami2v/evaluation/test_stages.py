@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cami2v.batch import ClipBatch
+from cami2v.batch import Cameras, ClipBatch
+from cami2v.camera_control.interventions import Trajectory
 from cami2v.camera_control.liveness import CameraEffect
 from cami2v.evaluation.camera_effect import measured, not_measured
 from cami2v.evaluation.folder import EvaluationFolder, write_json
-from cami2v.evaluation.generate import write_generated, write_ground_truth
+from cami2v.evaluation.generate import next_clip, write_generated, write_ground_truth
 from cami2v.evaluation.measure import measure_clips, open_jobs
 from cami2v.evaluation.measures.base import Measure
 from cami2v.evaluation.measures.frames import FrameDistances
@@ -110,9 +111,15 @@ def test_generation_restarts_and_intervenes(folder: EvaluationFolder) -> None:
         return batch.video
 
     batches = [random_batch(f"clip-{number}", seed=number) for number in range(3)]
+    ids = [batch.clip_ids[0] for batch in batches]
+
+    def others(clip_id: str) -> Cameras:
+        return batches[ids.index(next_clip(ids, clip_id))].cameras
+
+    trajectories: tuple[Trajectory, ...] = ("right", "stationary", "shuffled")
     write_ground_truth(folder, batches, crf=10)
     for _ in range(2):
-        write_generated(folder, batches, animate, trajectories=("right", "stationary", "shuffled"), crf=10)
+        write_generated(folder, batches, animate, trajectories=trajectories, crf=10, other_cameras=others)
     assert [clip for clip, _ in asked] == [batch.clip_ids[0] for batch in batches for _ in range(3)]
     ends = [batch.cameras.world_to_camera[0, -1, :, 3] for batch in batches]
     for number in range(3):
@@ -121,15 +128,15 @@ def test_generation_restarts_and_intervenes(folder: EvaluationFolder) -> None:
         torch.testing.assert_close(stationary, torch.zeros_like(stationary))
         torch.testing.assert_close(shuffled, ends[(number + 1) % 3])
     folder.video("generated_stationary", "clip-1").unlink()
-    write_generated(folder, batches, animate, trajectories=("right", "stationary", "shuffled"), crf=10)
+    write_generated(folder, batches, animate, trajectories=trajectories, crf=10, other_cameras=others)
     assert len(asked) == 10
     assert folder.video_sets()[0] == "ground_truth"
 
 
-def test_shuffling_needs_a_second_clip(folder: EvaluationFolder) -> None:
-    write_ground_truth(folder, clips(1), crf=10)
+def test_shuffling_needs_a_second_clip() -> None:
+    assert next_clip(["a", "b", "c"], "c") == "a"
     with pytest.raises(ValueError, match="no other trajectory"):
-        write_generated(folder, clips(1), lambda batch: batch.video, trajectories=("right", "shuffled"), crf=10)
+        next_clip(["a"], "a")
 
 
 def test_every_clip_is_accounted_for(folder: EvaluationFolder) -> None:
