@@ -64,7 +64,8 @@ def _unknown_preset(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = list(error.options or [])
     listed = ", ".join(options) or "none"
-    return f"{group or 'config'}={name}: no such preset{suggestion(name, options)} (choose from: {listed})"
+    more = "; pip install 'cami2v[submitit]' brings submitit_*" if group == "hydra/launcher" else ""
+    return f"{group or 'config'}={name}: no such preset{suggestion(name, options)} (choose from: {listed}{more})"
 
 
 def _config_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:

@@ -69,6 +69,13 @@ PACKAGES = (
         remedy="pip install 'cami2v[xformers]'",
         without_it="its attention kernels are not offered",
     ),
+    Package(
+        distribution="hydra-submitit-launcher",
+        module="hydra_plugins.hydra_submitit_launcher.submitit_launcher",
+        needed_for=(),
+        remedy="pip install 'cami2v[submitit]'",
+        without_it="no hydra/launcher=submitit_slurm; cluster=slurm does without",
+    ),
 )
 
 

@@ -157,7 +157,7 @@ def inject(case: Case, parent: Path, shards: Path, expected: list[float | None])
             trouble = resumed.communicate(timeout=300)[1]
             same = resumed.returncode == 0 and losses(folder) == expected
             again = done - continued_from(trouble)
-            lost = f"nothing; {again} steps computed again" if again > 0 else "nothing"
+            lost = f"nothing; {again} step{'s'[: again > 1]} computed again" if again > 0 else "nothing"
             lost, good = (lost, good) if same else (f"DIFFERS: {first_line(trouble)}", False)
         elif case.fault is not None:
             good = good and losses(folder)[STEP - 1] is None and len(losses(folder)) == STEPS

@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from launch import compose
 from launch.compose import (
@@ -21,6 +22,7 @@ from launch.compose import (
     read_config,
     settings,
 )
+from launch.errors import explain
 from tests.launch.parts import TrainerSettings
 
 TRAIN = """
@@ -98,6 +100,14 @@ def raising(error):
         raise error
 
     return run
+
+
+def test_a_launcher_that_is_not_installed_names_its_package():
+    error = MissingConfigException("", missing_cfg_file="hydra/launcher/submitit_slurm", options=["basic"])
+    assert explain(error) == (
+        "hydra/launcher=submitit_slurm: no such preset (choose from: basic; pip install 'cami2v[submitit]' brings "
+        "submitit_*)"
+    )
 
 
 @pytest.mark.usefixtures("conf")
