@@ -14,6 +14,7 @@ VERBS = {
     "sweep": "many trainings over a space of settings",
     "sample": "image + caption + trajectory -> video",
     "evaluate": "generate for a split and score the camera paths",
+    "compare": "evaluations of the same clips, difference by difference",
     "weights": "list, fetch and check the released weights",
     "doctor": "what is installed here, and what is missing for what",
 }
