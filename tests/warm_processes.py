@@ -28,7 +28,7 @@ from torch.distributed import TCPStore
 ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "torch._inductor.compile_fx", "deepspeed", "open_clip", "diffusers.models.autoencoders.autoencoder_kl", "wandb",
-    "launch.train", "launch.sample", "launch.evaluate",
+    "webdataset", "launch.train", "launch.sample", "launch.evaluate",
 ]  # fmt: skip
 _SECONDS_TO_FAIL = 20.0
 """After one process has failed the others wait for it in vain."""

@@ -9,23 +9,14 @@ import hashlib
 import itertools
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
-
-_PACK = (
-    "from pathlib import Path\n"
-    "from tests.data_pipeline.raw_folders import pack_quietly\n"
-    "if __name__ == '__main__':\n"
-    "    import webdataset  # takes longer than packing these clips\n"
-    "    print('go', flush=True)\n"
-    "    pack_quietly(Path({raw!r}), Path({output!r}), processes={processes}, samples_per_shard=2)\n"
-)
+from tests.warm_processes import Started, started_module
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -34,15 +25,9 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def start(raw: Path, output: Path, processes: int) -> subprocess.Popen[str]:
-    """Start packing in a process of its own, and return when it begins."""
-    script = output.parent / f"pack_{output.name}.py"
-    script.write_text(_PACK.format(raw=str(raw), output=str(output), processes=processes))
-    command = [sys.executable, "-c", f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "go\n"
-    return process
+def started_pack(raw: Path, output: Path, processes: int) -> AbstractContextManager[Started]:
+    """Start packing in a process of its own."""
+    return started_module("tests.data_pipeline.pack_once", [str(raw), str(output), str(processes)])
 
 
 def kill_and_resume(folder: Path, kills: int, seed: int) -> list[str]:
@@ -52,11 +37,11 @@ def kill_and_resume(folder: Path, kills: int, seed: int) -> list[str]:
     """
     raw, undisturbed = clips_folder(folder / "raw", clips=12, frames=48), folder / "undisturbed"
     lengths = {}
-    for processes in (2, 1):
+    for processes in (1, 2, 1):  # the first has waited for imports, and does not count
         shutil.rmtree(undisturbed, ignore_errors=True)
-        process = start(raw, undisturbed, processes)
         began = time.monotonic()
-        assert process.wait() == 0
+        with started_pack(raw, undisturbed, processes) as started:
+            assert started.wait(120) == 0, started.said("stderr")
         lengths[processes] = time.monotonic() - began
     expected = contents(undisturbed)
     shards = len([name for name in expected if name.endswith(".tar")])
@@ -64,11 +49,10 @@ def kill_and_resume(folder: Path, kills: int, seed: int) -> list[str]:
     lines: list[str] = []
     while len(lines) < kills:
         output, processes = folder / f"set{next(attempts)}", 1 + len(lines) % 2
-        process = start(raw, output, processes)
         instant = draw.uniform(0, lengths[processes])
-        time.sleep(instant)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with started_pack(raw, output, processes) as started:
+            time.sleep(instant)
+            started.kill()
         said = f"{processes} processes, killed after {instant:.3f} of {lengths[processes]:.3f} s"
         complete = output.exists()
         if complete:
