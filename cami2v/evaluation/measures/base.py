@@ -67,6 +67,15 @@ class Curve:
     values: list[float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownMatches:
+    """A few points that two frames of a clip have in common, for its page; (u, v) from 0 to 1."""
+
+    frames: tuple[int, int]
+    points: list[list[float]]
+    partners: list[list[float]]
+
+
 class VideoFailure(StrEnum):
     """What is wrong with a video, before any measure looks at it."""
 
@@ -175,6 +184,10 @@ class Measure(ABC):
     def curves(self, row: Row, cameras: RequestedCameras) -> list[Curve]:
         """Return what the measure says of every frame of a clip; empty where it failed."""
         return []
+
+    def matches(self, row: Row) -> ShownMatches | None:
+        """Return matches to look at, of measures that look for some."""
+        return None
 
     def facts(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return what else is to be said of one video set: counts of trials, spreads."""

@@ -9,13 +9,17 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, ClassVar
 
+import numpy as np
 import pycolmap
+from jaxtyping import Float64
 
-from cami2v.evaluation.epipolar_error import PairError, moves, pair_errors, pairs_to_match
+from cami2v.evaluation.epipolar_error import Matches, PairError, moves, pair_errors, pairs_to_match
 from cami2v.evaluation.frame_matches import SMALLEST_SIDE_PIXELS, find_features, match_frames
-from cami2v.evaluation.measures.base import Figure, Frames, JudgedClip, Measure, Row, UnusableVideo
+from cami2v.evaluation.measures.base import Figure, Frames, JudgedClip, Measure, Row, ShownMatches, UnusableVideo
 
 _PAIRS = "mean over pairs of frames 1/16, 1/8 and 1/4 of the clip apart; a pair that does not match counts as worst"
+
+_SHOWN = 10
 
 
 class PairFailure(StrEnum):
@@ -33,7 +37,7 @@ class EpipolarErrors(Measure):
     """Scores every readable clip; needs no reconstruction, no trials and no unit of length.
 
     A row has `failure` (a reason or null), `detail`, `max_error_pixels` and `pairs` (null where there is no video to
-    look at, else a `PairError` each).
+    look at, else a `PairError` each), and `shown`: a few matches of the pair furthest apart that has some, or null.
     """
 
     name: ClassVar[str] = "epipolar"
@@ -92,8 +96,10 @@ class EpipolarErrors(Measure):
         if min(frames.shape[1:3]) < SMALLEST_SIDE_PIXELS:
             detail = f"the smaller side must have {SMALLEST_SIDE_PIXELS} pixels at least"
             return self._row(clip, PairFailure.TOO_SMALL.value, detail, None)
+        matches = self._matches(frames)
+        shown = _shown(matches, clip)
         pairs = pair_errors(
-            self._matches(frames),
+            matches,
             clip.cameras.world_to_camera,
             clip.cameras.intrinsics_pixels,
             off_pixels=self.off_pixels,
@@ -102,12 +108,12 @@ class EpipolarErrors(Measure):
         matched = [pair for pair in pairs if pair.matches]
         if 2 * len(matched) < len(pairs):
             detail = f"{len(pairs) - len(matched)} of {len(pairs)} pairs have less than {self.min_matches} matches"
-            return self._row(clip, PairFailure.TOO_FEW_MATCHES.value, detail, pairs)
+            return {**self._row(clip, PairFailure.TOO_FEW_MATCHES.value, detail, pairs), "shown": shown}
         most = max((pair.displacement_pixels for pair in matched), default=0.0)
         if most < self.still_pixels and moves(clip.cameras.world_to_camera):
             detail = f"matches move by {most:.2g} pixels at most, the requested camera moves"
-            return self._row(clip, PairFailure.STANDS_STILL.value, detail, pairs)
-        return self._row(clip, None, "", pairs)
+            return {**self._row(clip, PairFailure.STANDS_STILL.value, detail, pairs), "shown": shown}
+        return {**self._row(clip, None, "", pairs), "shown": shown}
 
     def crashed(self, clip: JudgedClip) -> Row:
         """Return a failed row."""
@@ -126,6 +132,13 @@ class EpipolarErrors(Measure):
     def penalties(self, row: Row) -> dict[str, float]:
         """Return the worst score there is."""
         return {"EpiErr_px": row["max_error_pixels"], "EpiOff_share": 1.0}
+
+    def matches(self, row: Row) -> ShownMatches | None:
+        """Return a few matches of the pair furthest apart that has some."""
+        if not (shown := row.get("shown")):
+            return None
+        first, second = shown["frames"]
+        return ShownMatches(frames=(first, second), points=shown["points"], partners=shown["partners"])
 
     def facts(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return the numbers of pairs, and of clips by the reason of their penalty."""
@@ -156,3 +169,28 @@ class EpipolarErrors(Measure):
             "max_error_pixels": self._max_error(clip),
             "pairs": None if pairs is None else [asdict(pair) for pair in pairs],
         }
+
+
+def _shown(matches: Matches, clip: JudgedClip) -> dict[str, Any] | None:
+    found = {pair: points for pair, points in matches.items() if len(points[0])}
+    if not found:
+        return None
+    first, second = max(found, key=lambda pair: (pair[1] - pair[0], -pair[0]))
+    size = np.array([clip.cameras.width, clip.cameras.height], dtype=np.float64)
+    points, partners = (each / size for each in found[first, second])
+    chosen = _spread(points)
+    return {
+        "frames": [first, second],
+        "points": points[chosen].round(5).tolist(),
+        "partners": partners[chosen].round(5).tolist(),
+    }
+
+
+def _spread(points: Float64[np.ndarray, "points 2"]) -> list[int]:
+    """Choose points far from each other, greedily."""
+    chosen = [int(np.linalg.norm(points - 0.5, axis=1).argmin())]
+    nearest = np.full(len(points), np.inf)
+    while len(chosen) < min(_SHOWN, len(points)):
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[chosen[-1]], axis=1))
+        chosen.append(int(nearest.argmax()))
+    return chosen
