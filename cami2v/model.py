@@ -24,11 +24,11 @@ from cami2v.batch import (
 )
 from cami2v.camera_control.base import CameraControl
 from cami2v.condition_frame import ConditionFrame
+from cami2v.denoiser import BranchDenoiser, JointBranchDenoiser
 from cami2v.diffusion.condition_drop import drop_masks
-from cami2v.diffusion.ddim import DDIMSampler, Denoiser
-from cami2v.diffusion.guidance import Branch
 from cami2v.diffusion.objective import TrainingObjective, mean_squared_error
 from cami2v.diffusion.prediction import Prediction, check_prediction, diffuse
+from cami2v.diffusion.sampler import Sampler
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.draws import Draws
 from cami2v.encoders.base import DepthEstimator, FirstStage, ImageEncoder, TextEncoder
@@ -150,7 +150,7 @@ class VideoDiffusion(nn.Module):
         return diffuse(clips.latents, noise, timesteps, schedule=self.schedule, prediction=self.prediction)
 
     @torch.no_grad()
-    def generate(self, batch: ClipBatch, sampler: DDIMSampler) -> Float32[Tensor, "batch 3 frames height width"]:
+    def generate(self, batch: ClipBatch, sampler: Sampler) -> Float32[Tensor, "batch 3 frames height width"]:
         """Animate the first frame of each clip along its cameras; later frames of `batch.video` are never seen.
 
         Values are in [-1, 1].
@@ -163,21 +163,26 @@ class VideoDiffusion(nn.Module):
 
     @torch.no_grad()
     def denoiser(
-        self, batch: ClipBatch, draws: Draws
-    ) -> tuple[Denoiser, Float[Tensor, "batch channels frames height width"]]:
-        """Return what samplers call, and the latent of each clip's first frame, repeated over its frames.
+        self,
+        batch: ClipBatch,
+        draws: Draws,
+        *,
+        condition_frame: Int64[Tensor, " batch"] | None = None,
+        negative_captions: Sequence[str] | None = None,
+        joint: bool = False,
+    ) -> tuple[BranchDenoiser, Float[Tensor, "batch channels frames height width"]]:
+        """Return what samplers call, and the latent of each clip's conditioning frame, repeated over its frames.
 
-        First frame, caption and cameras are encoded here, once for all denoising steps and guidance branches.
+        That frame (the first without `condition_frame`), captions and cameras are encoded here, once for all denoising
+        steps and guidance branches. `negative_captions` take the place of the unconditional branch's empty ones;
+        `joint` evaluates the branches with camera in one forward pass.
         """
-        first = torch.zeros_like(batch.seeds)
-        conditioned, unconditioned = self._sampling_conditions(batch, draws)
-        condition = self.camera.encode(batch.cameras, condition_frame=first, draws=draws)
-
-        def predict(noisy: Tensor, timesteps: Tensor, branch: Branch) -> Tensor:
-            conditioning = unconditioned if branch is Branch.UNCONDITIONAL else conditioned
-            camera = None if branch is Branch.CONDITIONAL_WITHOUT_CAMERA else condition
-            return self.backbone(noisy, timesteps, conditioning, camera)
-
+        frame = torch.zeros_like(batch.seeds) if condition_frame is None else condition_frame
+        negative = [""] * len(batch.captions) if negative_captions is None else list(negative_captions)
+        conditioned, unconditioned = self._sampling_conditions(batch, draws, frame, negative)
+        condition = self.camera.encode(batch.cameras, condition_frame=frame, draws=draws)
+        kind = JointBranchDenoiser if joint else BranchDenoiser
+        predict = kind(backbone=self.backbone, conditioned=conditioned, unconditioned=unconditioned, camera=condition)
         return predict, conditioned.image_latents
 
     def select_trainable(self, policy: Literal["camera", "all"] | Sequence[str]) -> list[str]:
@@ -217,15 +222,16 @@ class VideoDiffusion(nn.Module):
         if self.depth is not None:
             yield self.depth
 
-    def _sampling_conditions(self, batch: ClipBatch, draws: Draws) -> tuple[Conditioning, Conditioning]:
-        """Encode the first frame only, with its caption and without caption and image embedding."""
-        image = batch.video[:, :, 0]
+    def _sampling_conditions(
+        self, batch: ClipBatch, draws: Draws, condition_frame: Int64[Tensor, " batch"], negative: list[str]
+    ) -> tuple[Conditioning, Conditioning]:
+        """Encode the conditioning frame only, with its caption, and with the negative one and no image embedding."""
+        image = batch.video[torch.arange(len(batch.clip_ids), device=batch.video.device), :, condition_frame]
         latent = self.first_stage.encode(image[:, :, None], draws)
         frames = batch.video.shape[2]
         image_latents = repeat(latent, "b c 1 h w -> b c t h w", t=frames)
         conditioned = self._conditioning(list(batch.captions), image, image_latents, batch)
-        blank = [""] * len(batch.captions)
-        unconditioned = self._conditioning(blank, torch.zeros_like(image), image_latents, batch)
+        unconditioned = self._conditioning(negative, torch.zeros_like(image), image_latents, batch)
         return conditioned, unconditioned
 
     def _conditioning(

@@ -28,6 +28,7 @@ __all__ = [
     "encode_mp4",
     "probe",
     "read_chunks",
+    "read_comment",
     "read_forward",
     "read_frames",
     "write_mp4",
@@ -87,6 +88,16 @@ def probe(video: Path | str | bytes) -> VideoInfo:
         pixel_aspect=1 / aspect if turned else aspect,
         timestamps_seconds=np.asarray(times, dtype=np.float64),
     )
+
+
+def read_comment(video: Path | str) -> str | None:
+    """Return what a video file says in its comment tag. Raises ValueError for a missing or unreadable file."""
+    name = _existing(video)
+    try:
+        with av.open(str(video), "r") as container:
+            return container.metadata.get("comment")
+    except av.FFmpegError as error:
+        raise ValueError(f"{name}: not a readable video ({_reason(error)})") from error
 
 
 def read_frames(video: Path | str | bytes, indices: Sequence[int] | None = None) -> Frames:

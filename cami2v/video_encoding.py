@@ -25,17 +25,20 @@ def encode_mp4(
     b_frames: int = 0,
     fast_decode: bool = False,
     full_chroma: bool = False,
+    comment: str | None = None,
 ) -> bytes:
     """Encode RGB frames as H.264 (yuv420p, a key frame every `gop` frames).
 
     `b_frames` frames between two others refer to those two, and nothing refers to them: who reads some frames of a
     clip need not decode them. `full_chroma` writes yuv444p: any frame size, colour as sharp as brightness; fewer
-    players show it.
+    players show it. `comment` is stored in the file's tag of that name (`read_comment` in cami2v.video).
 
     One encoder thread: the bytes then depend on the input only, not on the machine's core count. Raises ValueError
     for no frames, an odd height or width under yuv420p (it halves both) or frames of different sizes.
     """
-    encoder = Mp4Encoder(fps=fps, crf=crf, gop=gop, b_frames=b_frames, fast_decode=fast_decode, full_chroma=full_chroma)
+    encoder = Mp4Encoder(
+        fps=fps, crf=crf, gop=gop, b_frames=b_frames, fast_decode=fast_decode, full_chroma=full_chroma, comment=comment
+    )
     for frame in frames:
         encoder.add(frame)
     return encoder.finish()
@@ -53,7 +56,9 @@ class Mp4Encoder:
         fast_decode: bool,
         full_chroma: bool,
         b_frames: int = 0,
+        comment: str | None = None,
     ) -> None:
+        self._comment = comment
         self._options = {"crf": str(crf), "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
         self._options["bf"] = str(b_frames)
         # x264's macroblock tree reads uninitialised memory for widths that 8 does not divide: other bytes at every run.
@@ -90,6 +95,8 @@ class Mp4Encoder:
             _check_encodable(*size[:2])
         self._size = size
         self._container = av.open(self._buffer, "w", format="mp4")
+        if self._comment is not None:
+            self._container.metadata["comment"] = self._comment
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
         self._stream.height, self._stream.width = size[0], size[1]
         self._stream.pix_fmt = "yuv444p" if self._full_chroma else "yuv420p"
@@ -130,9 +137,12 @@ def write_mp4(
     gop: int = 8,
     fast_decode: bool = False,
     full_chroma: bool = False,
+    comment: str | None = None,
 ) -> None:
     """Write RGB frames as an H.264 mp4 (see `encode_mp4`); the file appears complete or not at all."""
-    data = encode_mp4(frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode, full_chroma=full_chroma)
+    data = encode_mp4(
+        frames, fps=fps, crf=crf, gop=gop, fast_decode=fast_decode, full_chroma=full_chroma, comment=comment
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

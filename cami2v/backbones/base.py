@@ -16,6 +16,10 @@ class VideoBackbone(nn.Module, ABC):
 
     sites: tuple[BlockSite, ...]
     """Every temporal transformer block, in the order of the forward pass."""
+    smallest_multiple: int = 1
+    """What divides the heights and widths of the latents it takes."""
+    ends_with_image: bool = False
+    """Whether it can be conditioned on a last frame besides the conditioning one."""
 
     @abstractmethod
     def forward(

@@ -7,14 +7,19 @@ sight. `CameraControl.encode` turns cameras into a `CameraCondition` once per cl
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypeVar
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cami2v.batch import Cameras, Movable
 from cami2v.draws import Draws
+
+Condition = TypeVar("Condition", bound="CameraCondition")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,16 @@ class CameraCondition(Movable):
     """Camera signal of a batch, computed once per clip. Each method has its own frozen dataclass."""
 
     __slots__ = ()
+
+    def repeated(self: Condition, times: int) -> Condition:
+        """Return the condition of the batch repeated whole, `times` times; attention masks are shared, not repeated."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        return type(self)(
+            **{
+                name: torch.cat([value] * times) if isinstance(value, Tensor) else value.repeated(times)
+                for name, value in fields.items()
+            }
+        )
 
 
 class CameraAdapter(nn.Module):

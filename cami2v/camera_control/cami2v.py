@@ -129,7 +129,10 @@ class CamI2VAdapter(CameraAdapter):
                 f"camera condition: the epipolar mask at latent downsample {self.downsample} has {mask.shape[1]} "
                 f"queries, the backbone {tokens.shape[1]} tokens; the two must be of the same clip and size"
             )
-        attended = self.epipolar(tokens, context, mask)
+        # A batch of several guidance branches has one mask for all of them.
+        clips = grid.batch if mask is None else mask.shape[0]
+        parts = zip(tokens.split(clips), context.split(clips), strict=True)
+        attended = torch.cat([self.epipolar(queries, keys, mask) for queries, keys in parts])
         return rearrange(attended, "b (f n) c -> (b n) f c", f=grid.frames)
 
 

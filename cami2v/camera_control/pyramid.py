@@ -28,6 +28,10 @@ class Pyramid(Movable):
         """Return a copy with every level on `device`."""
         return Pyramid(levels={k: v.to(device, non_blocking=non_blocking) for k, v in self.levels.items()})
 
+    def repeated(self, times: int) -> Pyramid:
+        """Return the pyramid of a batch repeated whole, `times` times."""
+        return Pyramid(levels={level: torch.cat([value] * times) for level, value in self.levels.items()})
+
     def at(self, downsample: int) -> Tensor:
         """Return one level; raises ValueError for a missing one rather than doing without it."""
         return _level(self.levels, downsample)
@@ -42,6 +46,10 @@ class MaskPyramid(Movable):
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskPyramid:
         """Return a copy with every level on `device`."""
         return MaskPyramid(levels={k: v.to(device, non_blocking=non_blocking) for k, v in self.levels.items()})
+
+    def repeated(self, times: int) -> MaskPyramid:
+        """Return these very masks: whoever attends takes a repeated batch apart."""
+        return self
 
     def at(self, downsample: int) -> AttentionMask:
         """Return one level; raises ValueError for a missing one, which never turns into full attention."""

@@ -12,11 +12,15 @@ from torch import nn
 
 from cami2v.camera_control.interventions import Trajectory
 from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.sampler import JointDenoiser
+from cami2v.draws import Draws
 from cami2v.evaluation.folder import EvaluationFolder
 from cami2v.evaluation.generate import write_generated, write_ground_truth
+from cami2v.inference.clips import joined_clips
 from cami2v.model import VideoDiffusion
 from launch.build import build_model
 from launch.compose import compose_config, conf_folder, instantiate_part
+from tests.tiny_models import randomise
 from tools.benchmark_steps import orbit_batch
 
 FRAMES, STEPS = 3, 2
@@ -42,8 +46,8 @@ class Watch:
         model.backbone.register_forward_pre_hook(look)
 
 
-def tiny_model(method: str) -> tuple[VideoDiffusion, DDIMSampler]:
-    config = compose_config("train", ["backbone=tiny", f"camera={method}", f"data.frames={FRAMES}"])
+def tiny_model(method: str, *overrides: str) -> tuple[VideoDiffusion, DDIMSampler]:
+    config = compose_config("train", ["backbone=tiny", f"camera={method}", f"data.frames={FRAMES}", *overrides])
     config.sampler.steps = STEPS
     config.sampler.guidance.camera_scale = 1.5
     return build_model(config).eval(), instantiate_part(config.sampler, "sampler")
@@ -59,6 +63,33 @@ def test_sampling_encodes_once_for_all_steps_and_branches(method: str, monkeypat
     with_camera = [given for given in watch.given if given is not None]
     assert len(with_camera) == 2 * STEPS
     assert all(given is condition for given in with_camera)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["cameractrl", "cami2v", "motionctrl"])
+def test_branches_in_one_forward_pass_give_the_same_and_share_their_masks(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sampler = tiny_model(method, "backbone.widths=[32,64]", "backbone.head_width=16")
+    randomise(model.backbone)
+    randomise(model.camera)
+    first = orbit_batch(FRAMES, (64, 64))
+    batch = joined_clips([first, dataclasses.replace(first, seeds=torch.tensor([5]), captions=("a garden",))])
+    draws = Draws(batch.seeds)
+    watch = Watch(model, monkeypatch)
+    separate, image_latents = model.denoiser(batch, draws)
+    joint, _ = model.denoiser(batch, draws, joint=True)
+    noisy, timesteps = draws.normal("noisy", tuple(image_latents.shape[1:])), torch.tensor([700, 700])
+    assert isinstance(joint, JointDenoiser)
+    for _ in range(STEPS):
+        outputs = joint.together(noisy, timesteps, sampler.guidance.branches)
+    assert len(watch.given) == 2 * STEPS
+    assert len({id(given) for given in watch.given if given is not None}) == 1
+    for branch in sampler.guidance.branches:
+        expected = separate(noisy, timesteps, branch)
+        torch.testing.assert_close(outputs[branch], expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    masks = getattr(watch.encoded[1], "masks", None)
+    assert masks is None or watch.given[0].masks is masks
 
 
 def test_evaluation_encodes_once_per_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cami2v.checkpoints.load import find_weights
+from cami2v.inference.output import read_text
+from cami2v.inference.record import Record
 from cami2v.video import read_frames
 from launch.compose import compose_config
 from launch.load_model import Source, held_out_stride, load_model
-from launch.sample import run
+from launch.sample import replay_argument, run
 from tests.launch.untrained import random_run, untrained_run
 
 FRAMES, SIZE = 4, 32
@@ -51,6 +53,45 @@ def test_writes_video_panels_and_plot(checkpoint: Path, image: Path, tmp_path: P
     panels = read_frames(tmp_path / "room-pan_left-seed5-side-by-side.mp4")
     assert panels.shape == (FRAMES, 6 * SIZE, 3 * 6 * SIZE + 8, 3)
     assert Image.open(tmp_path / "room-pan_left-seed5-trajectory.png").width > 100
+
+
+def test_methods_trajectories_and_seeds_make_a_grid_and_replay_repeats_its_videos(
+    checkpoint: Path, image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alive = random_run(tmp_path / "run", [*SMALL, "camera=motionctrl"])
+    methods = f"methods={{first: {checkpoint}, second: {alive}}}"
+    out = tmp_path / "out"
+    chosen = ["trajectory=[pan_left,static]", "seed=[1,2]", "guards.camera_alive=off", "side_by_side=false"]
+    run(compose_config("sample", [methods, f"image={image}", f"output={out}", "formats=[mp4,gif]", *chosen]))
+    assert len(list(out.glob("*seed*.mp4"))) == len(list(out.glob("*seed*.gif"))) == 8
+    grid = read_frames(out / "room-grid.mp4")
+    assert grid.shape[0] == FRAMES
+    assert grid.shape[1] > 4 * 192
+    assert 2 * 192 < grid.shape[2] < 3 * 192
+    video = out / "second-room-pan_left-seed2.mp4"
+    image.rename(image.with_suffix(".moved"))
+    with caplog.at_level(logging.INFO):
+        run(compose_config("sample", [f"replay={video}", f"output={tmp_path}", "side_by_side=false"]))
+    image.with_suffix(".moved").rename(image)
+    assert "the frames are identical" in caplog.text
+    again = tmp_path / "second-room-pan_left-seed2-replay.mp4"
+    assert np.array_equal(read_frames(again), read_frames(video))
+    with pytest.raises(ValueError, match="its weights are not those that made the video"):
+        run(compose_config("sample", [f"replay={video}", f"checkpoint={checkpoint}", f"output={tmp_path}"]))
+
+
+def test_replay_is_written_as_other_programs_write_it() -> None:
+    assert replay_argument(["--replay", "a b.mp4", "seed=1"]) == ["replay='a b.mp4'", "seed=1"]
+    assert replay_argument(["x=1", "--replay=a.mp4"]) == ["x=1", "replay='a.mp4'"]
+    assert replay_argument(["replay=a.mp4"]) == ["replay=a.mp4"]
+
+
+def test_another_sampler_takes_the_place_of_the_runs(checkpoint: Path, image: Path, tmp_path: Path) -> None:
+    chosen = ["sampler=unipc", "sampler.steps=2", "guards.camera_alive=off", "side_by_side=false"]
+    sample(checkpoint, image, tmp_path, *chosen)
+    (path,) = tmp_path.glob("*.mp4")
+    found = Record.from_json(read_text(path), path).request.sampler
+    assert (found.kind, found.steps, found.spacing, found.guidance_scale) == ("unipc", 2, "quad_trailing", 7.5)
 
 
 def test_a_camera_that_changes_nothing_is_refused_before_anything_is_written(

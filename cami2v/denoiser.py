@@ -1,0 +1,84 @@
+"""What samplers call: the backbone under the conditions of each guidance branch, all encoded beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from cami2v.backbones.base import VideoBackbone
+from cami2v.batch import Conditioning
+from cami2v.camera_control.base import CameraCondition
+from cami2v.diffusion.guidance import Branch
+
+SHARED = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
+"""The branches that keep the camera and therefore fit into one forward pass."""
+
+
+class BranchDenoiser:
+    """Evaluates one branch at a time: the least memory."""
+
+    def __init__(
+        self,
+        *,
+        backbone: VideoBackbone,
+        conditioned: Conditioning,
+        unconditioned: Conditioning,
+        camera: CameraCondition,
+    ) -> None:
+        self.backbone = backbone
+        self.conditioned = conditioned
+        self.unconditioned = unconditioned
+        self.camera = camera
+
+    def __call__(
+        self,
+        noisy: Float[Tensor, "batch channels frames height width"],
+        timesteps: Int64[Tensor, " batch"],
+        branch: Branch,
+    ) -> Float[Tensor, "batch channels frames height width"]:
+        """Predict under the conditions of a branch."""
+        conditioning = self.unconditioned if branch is Branch.UNCONDITIONAL else self.conditioned
+        camera = None if branch is Branch.CONDITIONAL_WITHOUT_CAMERA else self.camera
+        return self.backbone(noisy, timesteps, conditioning, camera)
+
+
+class JointBranchDenoiser(BranchDenoiser):
+    """Evaluates the conditional and the unconditional branch in one forward pass: faster where memory allows.
+
+    Both see the same camera condition. Its features are repeated once, before the first step; its attention masks are
+    not: each half of the batch is attended under the one mask there is.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: VideoBackbone,
+        conditioned: Conditioning,
+        unconditioned: Conditioning,
+        camera: CameraCondition,
+    ) -> None:
+        super().__init__(backbone=backbone, conditioned=conditioned, unconditioned=unconditioned, camera=camera)
+        self._joined = _join(conditioned, unconditioned)
+        self._camera_of_both = camera.repeated(len(SHARED))
+
+    def together(
+        self, noisy: Float[Tensor, "batch channels frames height width"], timesteps: Tensor, branches: Sequence[Branch]
+    ) -> dict[Branch, Tensor]:
+        """Predict under all branches; the one without camera, and a lone one, take a pass of their own."""
+        outputs: dict[Branch, Tensor] = {}
+        if set(SHARED) <= set(branches):
+            both = self.backbone(noisy.repeat(2, 1, 1, 1, 1), timesteps.repeat(2), self._joined, self._camera_of_both)
+            outputs = dict(zip(SHARED, both.chunk(2), strict=True))
+        for branch in branches:
+            if branch not in outputs:
+                outputs[branch] = self(noisy, timesteps, branch)
+        return outputs
+
+
+def _join(first: Conditioning, second: Conditioning) -> Conditioning:
+    names = [field.name for field in dataclasses.fields(Conditioning)]
+    return Conditioning(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names})

@@ -1,0 +1,205 @@
+"""Everything that one generated video depends on, as values that JSON can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.guidance import Guidance
+from cami2v.diffusion.multistep import DPMSolverSampler, MultistepSampler, UniPCSampler
+from cami2v.diffusion.sampler import Sampler
+from cami2v.diffusion.steps import StepSpacing
+from cami2v.inference.image_clip import Compatibility, Portrait
+from cami2v.signature import build_settings
+from cami2v.trajectories.trajectory import Trajectory
+
+SamplerKind = Literal["ddim", "dpm_solver", "unipc"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Branches = Literal["separate", "together"]
+Rows = tuple[tuple[float, ...], ...]
+
+MULTISTEP: dict[SamplerKind, type[MultistepSampler]] = {"dpm_solver": DPMSolverSampler, "unipc": UniPCSampler}
+FORMAT = 1
+"""Version of a request's JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """How noise becomes a video (docs/sample.md)."""
+
+    kind: SamplerKind
+    steps: int
+    spacing: StepSpacing
+    guidance_scale: float
+    guidance_rescale: float
+    camera_guidance: float
+    camera_guidance_schedule: Literal["constant", "cosine"]
+    eta: float | None
+    """DDIM only: 0 is deterministic."""
+    temperature: float | None
+    """DDIM only."""
+    order: Literal[1, 2, 3] | None
+    """Multistep solvers only."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for settings that contradict each other."""
+        own = {"eta": self.eta, "temperature": self.temperature}
+        for key, value in own.items():
+            if (value is None) == (self.kind == "ddim"):
+                raise ValueError(f"{key}={value}: sampler={self.kind}; {key} belongs to sampler=ddim, which needs it")
+        if (self.order is None) != (self.kind == "ddim"):
+            raise ValueError(f"order={self.order}: sampler={self.kind}; the solvers need it, DDIM has none")
+        if self.steps < 1:
+            raise ValueError(f"steps: got {self.steps}, expected a number above 0")
+        self._guidance()
+
+    @classmethod
+    def of(cls, sampler: Sampler) -> SamplerSettings:
+        """Describe a sampler; raises ValueError for one that is not of this library."""
+        kinds: dict[type[Sampler], SamplerKind] = {
+            DDIMSampler: "ddim",
+            **{kind: name for name, kind in MULTISTEP.items()},
+        }
+        if type(sampler) not in kinds:
+            raise ValueError(
+                f"sampler: {type(sampler).__name__} cannot be written down; use one of {', '.join(MULTISTEP)}"
+            )
+        guidance = sampler.guidance
+        return cls(
+            kind=kinds[type(sampler)],
+            steps=sampler.steps,
+            spacing=sampler.spacing,
+            guidance_scale=float(guidance.scale),
+            guidance_rescale=float(guidance.rescale),
+            camera_guidance=float(guidance.camera_scale),
+            camera_guidance_schedule=guidance.camera_schedule,
+            eta=float(sampler.eta) if isinstance(sampler, DDIMSampler) else None,
+            temperature=float(sampler.temperature) if isinstance(sampler, DDIMSampler) else None,
+            order=sampler.order if isinstance(sampler, MultistepSampler) else None,
+        )
+
+    def changed(self, *, kind: SamplerKind | None = None, **changes: Any) -> SamplerSettings:
+        """Return the settings with what is not None in their place; another kind brings what it needs.
+
+        Multistep solvers then get the spacing they are good with, DDIM no noise.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        if kind is None or kind == self.kind:
+            return dataclasses.replace(self, **given)
+        own: dict[str, Any] = {"eta": None, "temperature": None, "order": 2, "spacing": "quad_trailing"}
+        if kind == "ddim":
+            own = {"eta": 0.0, "temperature": 1.0, "order": None, "spacing": "uniform_trailing"}
+        elif self.kind in MULTISTEP:
+            own = {}
+        return dataclasses.replace(self, kind=kind, **(own | given))
+
+    def build(self) -> Sampler:
+        """Make the sampler."""
+        guidance = self._guidance()
+        if self.kind == "ddim":
+            assert self.eta is not None
+            assert self.temperature is not None
+            return DDIMSampler(
+                steps=self.steps, spacing=self.spacing, eta=self.eta, temperature=self.temperature, guidance=guidance
+            )
+        assert self.order is not None
+        return MULTISTEP[self.kind](steps=self.steps, spacing=self.spacing, guidance=guidance, order=self.order)
+
+    def _guidance(self) -> Guidance:
+        return Guidance(
+            scale=self.guidance_scale,
+            rescale=self.guidance_rescale,
+            camera_scale=self.camera_guidance,
+            camera_schedule=self.camera_guidance_schedule,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One video: what to animate, along which cameras, by which model and how. The same request, the same frames.
+
+    The path is kept as poses, not by name: a trajectory file may change, and presets may be improved.
+    """
+
+    image: str
+    """Where the image came from; empty where it was handed in as pixels."""
+    image_sha256: str
+    """Of its size and its pixels as 8-bit RGB."""
+    caption: str
+    negative_caption: str
+    trajectory: str
+    world_to_camera: Rows
+    """12 numbers a frame, row-major [R|t], OpenCV axes."""
+    intrinsics_normalized: Rows | None
+    """fx fy cx cy a frame, divided by the image's width and height; None: `field_of_view_degrees`."""
+    zoom: tuple[float, ...] | None
+    """Factor on the focal lengths a frame; None: they stay."""
+    field_of_view_degrees: float | None
+    portrait: Portrait
+    compatibility: Compatibility
+    height: int
+    width: int
+    frame_stride: int
+    frames_per_second: float | None
+    """What a model conditioned on frames per second is told; None: 29.97 divided by the stride."""
+    condition_frame: int
+    """Which frame the image is."""
+    seed: int
+    sampler: SamplerSettings
+    window: int
+    """Frames made at once; a longer video is made in windows."""
+    overlap: int
+    branches: Branches
+    precision: Precision
+    decode_frames: int | None
+    decode_tile: int | None
+    model: Mapping[str, Any]
+    versions: Mapping[str, str]
+    format: int = FORMAT
+
+    @property
+    def frames(self) -> int:
+        """Return the video's length."""
+        return len(self.world_to_camera)
+
+    def path(self) -> Trajectory:
+        """Return the cameras."""
+        intrinsics = self.intrinsics_normalized
+        return Trajectory(
+            world_to_camera=_tensor(self.world_to_camera).reshape(-1, 3, 4),
+            intrinsics_normalized=None if intrinsics is None else _tensor(intrinsics),
+            zoom=None if self.zoom is None else torch.tensor(self.zoom, dtype=torch.float64),
+        )
+
+    def to_json(self) -> str:
+        """Return one line; `from_json` gives the same request."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "request") -> Request:
+        """Read what `to_json` wrote. Raises ValueError, naming `source`, for anything else."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source}: not JSON ({error}); expected a request of cami2v sample") from error
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            found = values.get("format") if isinstance(values, dict) else None
+            raise ValueError(f"{source}: a request of format {found}, this version reads {FORMAT}")
+        return build_settings(cls, values, source)
+
+
+def rows(matrix: Float64[Tensor, "frames ..."]) -> Rows:
+    """Write poses or intrinsics as a tuple of numbers a frame."""
+    return tuple(tuple(float(number) for number in row) for row in matrix.flatten(1).tolist())
+
+
+def _tensor(numbers: Rows) -> Float64[Tensor, "frames numbers"]:
+    return torch.tensor(numbers, dtype=torch.float64)

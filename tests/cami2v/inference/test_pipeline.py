@@ -1,0 +1,197 @@
+"""`Pipeline`: one image to a video, repeatably, whatever it was loaded from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cami2v.encoders.space_to_depth import SpaceToDepth
+from cami2v.inference import Pipeline
+from cami2v.inference.clips import windows
+from cami2v.inference.decoding import decode
+from cami2v.inference.exported import export
+from cami2v.inference.image_clip import choose_trajectory
+from cami2v.inference.pipeline import Generated, SamplingCancelledError
+from cami2v.inference.request import Request, SamplerSettings
+from cami2v.inference.settings import open_picture
+from cami2v.trajectories.trajectory import Trajectory
+from tests.launch.untrained import random_run
+
+FRAMES, SIZE = 4, 32
+SMALL = [
+    f"data.frames={FRAMES}", f"data.resolution=[{SIZE},{SIZE}]", "sampler.steps=2", "backbone.widths=[32,64]",
+    "backbone.head_width=16", "camera.pose_encoder.num_heads=2",
+]  # fmt: skip
+
+
+STILL = Trajectory(world_to_camera=torch.eye(4).double()[None, :3], intrinsics_normalized=None)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_run(tmp_path_factory.mktemp("run"), SMALL)
+
+
+@pytest.fixture(scope="module")
+def pipeline(run_folder: Path) -> Pipeline:
+    return Pipeline.from_pretrained(run_folder)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+
+
+def levels_apart(one: Generated, other: Generated) -> int:
+    return int(np.abs(one.frames.astype(int) - other.frames).max())
+
+
+def test_a_request_as_json_repeats_its_video_exactly(pipeline: Pipeline, image: np.ndarray) -> None:
+    options: dict[str, Any] = {"caption": "a room", "negative_caption": "fog", "trajectory": "dolly_in", "seed": 3}
+    (made,) = pipeline(image, **options, camera_guidance=1.5, sampler="unipc", steps=2)
+    assert made.frames.shape == (FRAMES, SIZE, SIZE, 3)
+    request = Request.from_json(made.request.to_json())
+    assert request == made.request
+    assert request.sampler.kind == "unipc"
+    (again,) = pipeline.generate([request], [made.picture])
+    assert np.array_equal(again.frames, made.frames)
+    changes: list[dict[str, Any]] = [
+        {"negative_caption": ""}, {"trajectory": "static", "seed": 4}, {"loop": True}, {"condition_frame": 2},
+    ]  # fmt: skip
+    for change in changes:
+        (other,) = pipeline(image, **options | change, camera_guidance=1.5, sampler="unipc", steps=2)
+        assert not np.array_equal(other.frames, made.frames), change
+
+
+def test_another_image_is_not_taken_for_the_one_of_a_request(pipeline: Pipeline, image: np.ndarray) -> None:
+    requests = pipeline.requests([open_picture(image)])
+    with pytest.raises(ValueError, match="image given as pixels: its pixels are not those of the request"):
+        pipeline.generate(requests, [open_picture(image[::-1].copy())[1]])
+
+
+def test_batches_and_joint_branches_change_rounding_only(pipeline: Pipeline, image: np.ndarray) -> None:
+    together = pipeline([image, image[:, ::-1].copy()], seed=[1, 2], trajectory=["pan_left", "static"])
+    alone = pipeline(image[:, ::-1].copy(), seed=2, trajectory="static")
+    assert levels_apart(together[1], alone[0]) <= 1
+    assert levels_apart(together[0], together[1]) > 1
+    split = pipeline([image, image], seed=[1, 2], batch_size=1)
+    assert len(split) == 2
+    joint = pipeline(image[:, ::-1].copy(), seed=2, trajectory="static", branches="together")
+    assert levels_apart(joint[0], alone[0]) <= 1
+
+
+def test_longer_videos_continue_their_windows(pipeline: Pipeline, image: np.ndarray) -> None:
+    seen = []
+    (long,) = pipeline(image, frames=7, overlap=2, on_progress=lambda progress: seen.append(progress), seed=5)
+    assert long.frames.shape[0] == 7
+    assert [progress.step for progress in seen] == list(range(1, 7))
+    assert {progress.steps for progress in seen} == {6}
+    path = choose_trajectory("orbit_right", frames=7, extent=None)
+    start = Trajectory(world_to_camera=path.world_to_camera[:FRAMES], intrinsics_normalized=None)
+    (first,) = pipeline(image, trajectory=start, seed=5)
+    assert np.array_equal(long.frames[:FRAMES], first.frames)
+
+
+def test_windows_share_at_least_the_overlap_and_end_with_the_video() -> None:
+    assert windows(7, 4, 2) == [range(4), range(2, 6), range(3, 7)]
+    assert windows(4, 4, 9) == [range(4)]
+    with pytest.raises(ValueError, match="choose 1 to 3 shared ones"):
+        windows(7, 4, 4)
+
+
+def test_it_stops_when_asked(pipeline: Pipeline, image: np.ndarray) -> None:
+    asked = []
+
+    def cancel() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    with pytest.raises(SamplingCancelledError, match="stopped after 2 of 5 steps"):
+        pipeline(image, steps=5, cancel=cancel)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frame": 3}, "pipeline.frame: no such key .* did you mean 'frames'"),
+        ({"size": (33, 32)}, "size: got 33x32 .* multiples of 16"),
+        ({"condition_frame": 4}, "condition_frame: got 4, choose 0 to 3"),
+        ({"frames": 9, "overlap": 4}, "overlap: got 4; 9 frames are made in windows of 4"),
+        ({"frames": 0}, "frames: got 0"),
+        ({"end_image": 1}, "end_image: this model is conditioned on one image only"),
+        ({"seed": [1, 2], "caption": ["a", "b", "c"]}, "lists of different lengths: 3 of caption, 2 of seed"),
+        ({"sampler": "dpm_solver", "eta": 1.0}, "eta=1.0: sampler=dpm_solver; eta belongs to sampler=ddim"),
+        ({"guidance_scale": 1.0, "camera_guidance": 2.0}, "camera_scale is 2.0 while .* which switches all"),
+        ({"trajectory": STILL}, "1 cameras for 4 frames"),
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_named(
+    pipeline: Pipeline, image: np.ndarray, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipeline(image, **settings)
+
+
+def test_an_exported_folder_is_complete(pipeline: Pipeline, image: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    export(pipeline.source, folder, card="# A model\n")
+    (made,) = pipeline(image, seed=1)
+    (loaded,) = Pipeline.from_pretrained(folder)(image, seed=1)
+    assert np.array_equal(loaded.frames, made.frames)
+    with pytest.raises(ValueError, match="exists; choose another folder"):
+        export(pipeline.source, folder, card="")
+    with pytest.raises(ValueError, match="an exported folder is complete; leave out experiment"):
+        Pipeline.from_pretrained(folder, experiment="cami2v_256")
+    path = folder / "pipeline.json"
+    description = json.loads(path.read_text())
+    description["config"]["camera"]["_target_"] = "subprocess.Popen"
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="names subprocess.Popen, which is not of cami2v; not loaded"):
+        Pipeline.from_pretrained(folder)
+
+
+def test_damaged_exports_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    export(pipeline.source, folder, card="")
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(ValueError, match="not the file that pipeline.json was written with"):
+        Pipeline.from_pretrained(folder)
+
+
+def test_half_precision_and_offload_are_near(run_folder: Path, pipeline: Pipeline, image: np.ndarray) -> None:
+    half = Pipeline.from_pretrained(run_folder, precision="bf16", offload=True)
+    assert next(half.model.backbone.parameters()).dtype == torch.bfloat16
+    (made,), (expected,) = half(image, seed=1), pipeline(image, seed=1)
+    assert made.request.precision == "bf16"
+    assert levels_apart(made, expected) > 0
+    assert np.abs(made.frames.astype(int) - expected.frames).mean() < 4
+
+
+def test_decoding_in_parts_changes_nothing_a_first_stage_does_frame_by_frame() -> None:
+    first_stage = SpaceToDepth(factor=4)
+    latents = torch.randn(2, 48, 5, 9, 7, generator=torch.Generator().manual_seed(0))
+    whole = first_stage.decode(latents)
+    assert torch.equal(decode(first_stage, latents, frames_at_once=2), whole)
+    torch.testing.assert_close(decode(first_stage, latents, tile=4), whole)
+    with pytest.raises(ValueError, match="decode_tile=3"):
+        decode(first_stage, latents, tile=3)
+
+
+def test_samplers_are_written_down_and_made_again() -> None:
+    ddim = SamplerSettings(
+        kind="ddim", steps=9, spacing="uniform_trailing", guidance_scale=7.5, guidance_rescale=0.7, camera_guidance=1.0,
+        camera_guidance_schedule="cosine", eta=1.0, temperature=1.0, order=None,
+    )  # fmt: skip
+    assert SamplerSettings.of(ddim.build()) == ddim
+    solver = ddim.changed(kind="dpm_solver", steps=5)
+    assert (solver.kind, solver.steps, solver.spacing, solver.eta) == ("dpm_solver", 5, "quad_trailing", None)
+    assert SamplerSettings.of(solver.build()) == solver
+    assert solver.changed(kind="unipc", spacing="uniform").spacing == "uniform"
+    assert ddim.changed(eta=0.0).eta == 0.0
