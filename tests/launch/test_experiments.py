@@ -6,8 +6,6 @@ import functools
 import gzip
 import json
 import os
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from launch.build import build_skeleton
 from launch.compose import compose_config, conf_folder, instantiate_part
 from launch.evaluate import held_out_data
 from launch.training_plan import prepare
+from tests.warm_processes import run_module
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(os.environ.get("CAMI2V_GOLDEN", ROOT.parent / "shared" / "golden"))
@@ -256,22 +255,14 @@ def test_a_wrong_option_is_one_line_with_its_key(override: str, message: str) ->
     assert str(caught.value).startswith(message)
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=540, check=False,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
 def packed(folder: Path, *, metric: bool) -> Path:
     """Render and pack a world of eight short clips; only its depth maps know metres."""
-    made = python(
-        "-m", "launch.pack", f"raw={folder}/raw", f"output={folder}/shards", f"world.depth={str(metric).lower()}",
+    made = run_module("launch.pack", [
+        f"raw={folder}/raw", f"output={folder}/shards", f"world.depth={str(metric).lower()}",
         "world.rooms=1", "world.sources={train: 2, test: 1}", "world.clips_per_source=2", "world.frames_per_clip=4",
         "world.lead_frames=0", "world.width=160", "world.height=96", "world.supersampling=1", "pack.min_frames=4",
         "pack.min_shards=4",
-    )  # fmt: skip
+    ])  # fmt: skip
     assert made.returncode == 0, made.stderr[-3000:]
     return folder / "shards"
 
@@ -286,11 +277,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_step_of_two_processes_under_zero2_trains_what_the_release_trained(
     experiment: str, shards: Path, tmp_path: Path
 ) -> None:
-    stepped = python(
-        "-m", "launch.train", f"experiment={experiment}", "size=tiny", f"data={shards}", f"paths.runs={tmp_path}",
-        "engine=zero2", "cluster.processes=2", "trainer.max_steps=1", "trainer.global_batch_size=2",
-        "trainer.validate_every_steps=0", "logging=off",
-    )  # fmt: skip
+    settings = [
+        f"experiment={experiment}", "size=tiny", f"data={shards}", f"paths.runs={tmp_path}", "engine=zero2",
+        "trainer.max_steps=1", "trainer.global_batch_size=2", "trainer.validate_every_steps=0", "logging=off",
+    ]  # fmt: skip
+    stepped = run_module("launch.train", settings, processes=2)
     assert stepped.returncode == 0, stepped.stderr[-3000:]
     run = tmp_path / experiment
     (row,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
