@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from einops import rearrange
 from jaxtyping import Float
 from safetensors.torch import load_file
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from cami2v.draws import Draws
 from cami2v.encoders.base import FirstStage, fixed_initialisation
+from cami2v.encoders.late_import import imported
 
 
 class AutoencoderKLFirstStage(FirstStage):
@@ -41,8 +40,10 @@ class AutoencoderKLFirstStage(FirstStage):
         self.downsample = 2 ** (levels - 1)
         self.scale = scale
         self.frames_at_once = frames_at_once
+        self._posterior = imported("diffusers.models.autoencoders.vae").DiagonalGaussianDistribution
+        implementation = imported("diffusers.models.autoencoders.autoencoder_kl")
         with fixed_initialisation(seed):
-            self.autoencoder = AutoencoderKL(
+            self.autoencoder = implementation.AutoencoderKL(
                 block_out_channels=tuple(multiplier * channels for multiplier in channel_multipliers),
                 down_block_types=("DownEncoderBlock2D",) * levels,
                 up_block_types=("UpDecoderBlock2D",) * levels,
@@ -74,7 +75,7 @@ class AutoencoderKLFirstStage(FirstStage):
         """Sample the posterior of every frame."""
         batch, _, frames = moments.shape[:3]
         images = rearrange(moments, "b p f h w -> (b f) p h w").to(self.autoencoder.dtype)
-        posterior = DiagonalGaussianDistribution(images)
+        posterior = self._posterior(images)
         noise = draws.normal("posterior", (frames, *posterior.mean.shape[1:]))
         noise = rearrange(noise, "b f c h w -> (b f) c h w").to(images.device, images.dtype)
         return rearrange(self.scale * (posterior.mean + posterior.std * noise), "(b f) c h w -> b c f h w", b=batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import open_clip
 import torch
 from jaxtyping import Float, Float32
 from safetensors.torch import load_file
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cami2v.encoders.base import ImageEncoder, fixed_initialisation
+from cami2v.encoders.late_import import imported
 
 IMAGE_SIZE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -36,6 +36,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
     ) -> None:
         super().__init__()
         self.width = width
+        open_clip = imported("open_clip")
         with fixed_initialisation(seed):
             self.tower = open_clip.transformer.VisionTransformer(
                 image_size=IMAGE_SIZE,

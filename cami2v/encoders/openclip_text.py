@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import open_clip
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
 from cami2v.encoders.base import TextEncoder, fixed_initialisation
+from cami2v.encoders.late_import import imported
 
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
@@ -29,6 +29,7 @@ class OpenCLIPTextEncoder(TextEncoder):
     ) -> None:
         super().__init__()
         self.width = width
+        open_clip = imported("open_clip")
         with fixed_initialisation(seed):
             self.tower = open_clip.transformer.TextTransformer(
                 context_length=CONTEXT_LENGTH,
