@@ -55,6 +55,7 @@ class EvaluationSettings:
     crf: int
     bootstrap: Mapping[str, Any]
     compatibility: Literal["cami2v"] | None
+    clip_pages: bool
     stages: Sequence[Stage]
     task: int | None
     tasks: int | None
@@ -209,7 +210,9 @@ def _measure(
 
 def _report_options(evaluation: EvaluationSettings, measures: Sequence[Measure]) -> ReportOptions:
     bootstrap = settings(evaluation.bootstrap, Bootstrap, "evaluation.bootstrap")
-    options = ReportOptions(bootstrap=bootstrap, compatibility=evaluation.compatibility)
+    options = ReportOptions(
+        bootstrap=bootstrap, compatibility=evaluation.compatibility, clip_pages=evaluation.clip_pages
+    )
     options.check(measures)
     return options
 
@@ -224,6 +227,7 @@ def _report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repo
         return
     with passing_lock(folder.root / ".report.lock", wait=True):
         print(report(folder, measures, options))
+    print(folder.root / "report.html")
     print(folder.root / "report.md")
 
 

@@ -15,6 +15,8 @@ from cami2v.evaluation.folder import EvaluationFolder, read_json, write_json
 from cami2v.evaluation.markdown import markdown_report
 from cami2v.evaluation.measures.base import Measure, Row
 from cami2v.evaluation.published import COLUMNS, published_procedure
+from cami2v.evaluation.report_page import write_clip_pages, write_report_page
+from cami2v.evaluation.stopwatch import SECONDS
 from cami2v.evaluation.summary import Rows, finite, summarise
 from cami2v.training.system_info import process_info
 
@@ -27,6 +29,8 @@ class ReportOptions:
     """None: no intervals."""
     compatibility: Literal["cami2v"] | None
     """`cami2v`: also what the published procedure makes of the same estimates."""
+    clip_pages: bool
+    """A page per clip beside report.html, with its videos."""
 
     def check(self, measures: Sequence[Measure]) -> None:
         """Raise ValueError where these measures cannot give such a report."""
@@ -34,11 +38,11 @@ class ReportOptions:
             _with_published_figures(measures)
 
 
-PLAIN = ReportOptions(bootstrap=None, compatibility=None)
+PLAIN = ReportOptions(bootstrap=None, compatibility=None, clip_pages=False)
 
 
 def report(folder: EvaluationFolder, measures: Sequence[Measure], options: ReportOptions = PLAIN) -> str:
-    """Write results.json, results.csv, results_trials.csv and report.md; return the latter's text.
+    """Write results.json, results.csv, results_trials.csv, report.md and report.html; return the Markdown.
 
     Raises ValueError where a clip of a video set was not measured: a table over some of the clips is not written.
     """
@@ -79,6 +83,9 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
     _write_csv(folder.root / "results_trials.csv", header, _trial_lines(results))
     text = markdown_report(results)
     (folder.root / "report.md").write_text(text, encoding="utf-8")
+    if options.clip_pages:
+        write_clip_pages(folder, measures, rows, results)
+    write_report_page(folder, results, clip_pages=options.clip_pages)
     return text
 
 
@@ -157,7 +164,7 @@ def _with_published_figures(measures: Sequence[Measure]) -> Measure:
 
 
 def _without_origin(row: Row) -> Row:
-    return {key: value for key, value in row.items() if key not in ("measured_with", "clip_id", "video_set")}
+    return {key: value for key, value in row.items() if key not in ("measured_with", "clip_id", "video_set", SECONDS)}
 
 
 def _without_path(attempt: dict[str, Any]) -> dict[str, Any]:
