@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,34 +13,31 @@ FETCHED = Path("weights")
 """Where `cami2v weights fetch` puts files, below the current folder."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class LocalWeights:
-    """One weights file: the user's, or where the released one is put when it is fetched.
+    """One weights file that must be there, and be the right one."""
 
-    `sha256` is what the user expects; None expects the released file's, where that is known. `key` names the config
-    node, for messages.
-    """
-
-    def __init__(self, *, released: str, path: str | Path | None, sha256: str | None, key: str) -> None:
-        self.released = find_released(released)
-        self.path = (
-            Path(path).expanduser()
-            if path is not None
-            else FETCHED / self.released.repository / (self.released.file or "FILE")
-        )
-        self.expected = sha256.lower() if sha256 is not None else self.released.sha256
-        self.key = key
+    name: str
+    """What a result calls it, where it is the expected one."""
+    path: Path
+    expected: str | None
+    """How its sha256 starts; None: nobody has said."""
+    key: str
+    """The config node, for messages; its `weights` and `sha256` are `path` and `expected`."""
+    remedy: str
+    """A command that gets it."""
 
     def check(self) -> Path:
         """Return the file. Raises ValueError in one line where it is absent, or not the expected one."""
         if not self.path.is_file():
             raise ValueError(
-                f"{self.key}: no weights at {self.path}; get them with `cami2v weights fetch {self.released.name}`, or "
-                f"name a file with {self.key}.weights=FILE"
+                f"{self.key}: no weights at {self.path}; get them with `{self.remedy}`, or name a file with "
+                f"{self.key}.weights=FILE"
             )
-        if self.expected is not None and self.found != self.expected:
+        if self.expected is not None and not self.found.startswith(self.expected):
             raise ValueError(
                 f"{self.key}: {self.path} has sha256 {self.found}, not the expected {self.expected}; another network's "
-                f"numbers cannot be compared: fetch {self.released.name} again, or accept this file with "
+                f"numbers cannot be compared: get {self.name} again, or accept this file with "
                 f"{self.key}.sha256={self.found}"
             )
         return self.path
@@ -49,8 +47,22 @@ class LocalWeights:
         """The file's sha256."""
         return file_sha256(self.path)
 
-    def describe(self) -> dict[str, str | bool]:
+    def describe(self) -> dict[str, str]:
         """Return what a result says of the weights. Raises ValueError as `check`."""
-        self.check()
-        known = self.found == self.released.sha256
-        return {"weights": self.released.name if known else self.path.name, "weights_sha256": self.found}
+        return {"weights": self.check().name, "weights_sha256": self.found}
+
+
+def released_weights(released: str, *, path: str | Path | None, sha256: str | None, key: str) -> LocalWeights:
+    """Return a released file, or the user's in its place.
+
+    Without `path`, it is where `cami2v weights fetch` puts it; without `sha256`, its hash is the released one's, where
+    that is known.
+    """
+    file = find_released(released)
+    return LocalWeights(
+        name=file.name,
+        path=Path(path).expanduser() if path is not None else FETCHED / file.repository / (file.file or "FILE"),
+        expected=sha256.lower() if sha256 is not None else file.sha256,
+        key=key,
+        remedy=f"cami2v weights fetch {file.name}",
+    )

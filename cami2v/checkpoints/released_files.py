@@ -181,6 +181,14 @@ RELEASED_FILES = (
         evidence="hash in three projects that check the file, one of them at commit 97d119d of this repository; "
         "licence tag of the repository",
     ),
+    ReleasedFile(
+        name="openclip_vit_h_14",
+        repository="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        file="open_clip_pytorch_model.bin",
+        role="judge",
+        used_by="evaluation/clip=openclip_vit_h_14 evaluation.measures.clip.weights=FILE",
+        evidence="open_clip 3.3 loads it from there as laion2b_s32b_b79k; DynamiCrafter's files hold the same tower",
+    ),
 )
 
 

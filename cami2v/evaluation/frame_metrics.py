@@ -6,10 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from einops import reduce
-from jaxtyping import Float64, UInt8
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float32, Float64, UInt8
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
+
+SSIM_WINDOW = 11
+"""Pixels: a Gaussian of sigma 1.5, as in the paper (Wang et al. 2004)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +45,22 @@ def frame_error(
         )
     difference = (generated.astype(np.float64) - truth.astype(np.float64)) / 255
     return FrameErrors(mean_squared_error=reduce(difference**2, "frames height width channels -> frames", "mean"))
+
+
+def structural_similarity(generated: Frames, truth: Frames) -> Float64[np.ndarray, " frames"]:
+    """Return the SSIM of every frame, over RGB values in [0, 1]; torchmetrics' with its defaults.
+
+    Raises ValueError for frames smaller than its window.
+    """
+    if min(truth.shape[1:3]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs frames of {SSIM_WINDOW}x{SSIM_WINDOW} or more, got {truth.shape[1:3]}")
+    # Frame by frame in float32: whole videos in float64 take thirty times as long, and gigabytes.
+    found = [
+        structural_similarity_index_measure(_pixels(one), _pixels(other), data_range=1.0)
+        for one, other in zip(generated, truth, strict=True)
+    ]
+    return np.array([float(frame) for frame in found if isinstance(frame, torch.Tensor)])
+
+
+def _pixels(frame: UInt8[np.ndarray, "height width 3"]) -> Float32[torch.Tensor, "1 3 height width"]:
+    return rearrange(torch.from_numpy(frame).float() / 255, "height width rgb -> 1 rgb height width")

@@ -25,10 +25,8 @@ class NetworkMeasure(Measure):
     Clips are judged one by one, so that nothing depends on what else is judged or in which order.
     """
 
-    def __init__(self, *, released: str, weights: str | Path | None, sha256: str | None, precision: Precision) -> None:
-        self.weights = LocalWeights(
-            released=released, path=weights, sha256=sha256, key=f"evaluation.measures.{self.name}"
-        )
+    def __init__(self, *, weights: LocalWeights, precision: Precision) -> None:
+        self.weights = weights
         self.precision = precision
 
     @abstractmethod

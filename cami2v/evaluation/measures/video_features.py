@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from cami2v.checkpoints.local_weights import released_weights
 from cami2v.evaluation.folder import GROUND_TRUTH
 from cami2v.evaluation.frechet import FeatureMoments, extrapolated_distance, frechet_distance
 from cami2v.evaluation.fvd_flavours import find_flavour
@@ -43,7 +44,9 @@ class VideoFeatures(NetworkMeasure):
         extrapolate: bool,
     ) -> None:
         self.flavour = find_flavour(flavour)
-        super().__init__(released=self.flavour.weights, weights=weights, sha256=sha256, precision=precision)
+        key = f"evaluation.measures.{self.flavour.name}"
+        found = released_weights(self.flavour.weights, path=weights, sha256=sha256, key=key)
+        super().__init__(weights=found, precision=precision)
         self.extrapolate = extrapolate
 
     @property

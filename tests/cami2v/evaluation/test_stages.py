@@ -211,7 +211,7 @@ def test_interventions_are_compared_by_their_frames(folder: EvaluationFolder) ->
     measure_here(folder, measures())
     text = report(folder, measures())
     summary = json.loads((folder.root / "results.json").read_text())["summary"]
-    assert set(summary["generated_stationary"]["figures"]) == {"MSE", "PSNR_dB"}
+    assert set(summary["generated_stationary"]["figures"]) == {"MSE", "PSNR_dB", "SSIM"}
     error = {name: row["figures"]["MSE"]["mean"] for name, row in summary.items() if "MSE" in row["figures"]}
     assert error["generated_stationary"] > 10 * error["generated"]
     assert "| generated stationary | 2/2 |" in text
