@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from launch.compose import compose_config
+from launch.compose import compose_config, settings
 from launch.evaluate import run
 from launch.pack import run as pack
+from launch.sweeps.objective import EVALUATION, final_value
+from launch.sweeps.settings import SweepSettings
 from tests.launch.untrained import random_run, untrained_run
 
 SMALL = ["data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1", "sampler.steps=2"]
@@ -104,6 +106,10 @@ def test_a_checkpoint_is_generated_from_and_intervened_on(shards: Path, tmp_path
     assert len(written) == 8
     run(compose_config("evaluate", [f"data.shards={shards}", *overrides]))
     assert {path: path.stat().st_mtime_ns for path in output.glob("videos/*/*.mp4")} == written
+    # A sweep by camera error finds its number, though no path could be estimated here.
+    sweep = settings(compose_config("sweep", ["sweep=camera_error"]).sweep, SweepSettings, "sweep")
+    output.rename(run_folder / EVALUATION)
+    assert final_value(run_folder, sweep.objective) > 0
 
 
 def test_a_model_that_ignores_its_cameras_is_refused_before_anything_is_written(shards: Path, tmp_path: Path) -> None:
