@@ -38,14 +38,15 @@ class ChosenClips(StoredClips):
     ) -> None:
         super().__init__(store, split, settings, workers)
         self.source = source
-        places = self._places()
-        missing = sorted(clip.clip_id for clip in clips if clip.clip_id not in places)
+        self.by_id = self._places()
+        """Shard and position of every clip of the split, in manifest order."""
+        missing = sorted(clip.clip_id for clip in clips if clip.clip_id not in self.by_id)
         if missing:
             raise ValueError(
                 f"{source}: {len(missing)} of its clips are not in {store.name} (first {missing[0]}); choose the "
                 "shards and the split it was made from"
             )
-        chosen = sorted(((places[clip.clip_id], clip) for clip in clips), key=lambda pair: pair[0])
+        chosen = sorted(((self.by_id[clip.clip_id], clip) for clip in clips), key=lambda pair: pair[0])
         self.places, self.clips = [place for place, _ in chosen], [clip for _, clip in chosen]
 
     def load(self, number: int) -> Loaded:
@@ -76,24 +77,27 @@ class ChosenClips(StoredClips):
 
     def describe_first(self, count: int, seed: int) -> Iterator[ManifestClip]:
         """Describe the first `count` clips of the split as `OrderedClips` reads them: first frames, first caption."""
-        places = islice(self._places().values(), count)
-        for number, (shard, position) in enumerate(places):
-            raw, where = self._without_video(shard, position)
-            with unusable(Unusable.TOO_SHORT, where):
-                selection = first_frames(
-                    available=len(raw.world_to_camera),
-                    frames=self.settings.frames,
-                    stride=self.settings.frame_stride,
-                    where=where,
-                )
-            yield ManifestClip(
-                clip_id=raw.clip_id,
-                frame_indices=tuple(selection.indices.tolist()),
-                frame_stride=selection.stride,
-                seed=sample_seed(seed, number),
-                caption_sha256=caption_sha256(raw.captions[0]),
-                poses_sha256=poses_sha256(raw.world_to_camera[selection.indices]),
+        for number, clip_id in enumerate(islice(self.by_id, count)):
+            yield self.describe(clip_id, None, sample_seed(seed, number))
+
+    def describe(self, clip_id: str, caption: str | None, seed: int | None) -> ManifestClip:
+        """Describe the first frames of a clip of the split, with a caption of its own unless one is given."""
+        raw, where = self._without_video(*self.by_id[clip_id])
+        with unusable(Unusable.TOO_SHORT, where):
+            selection = first_frames(
+                available=len(raw.world_to_camera),
+                frames=self.settings.frames,
+                stride=self.settings.frame_stride,
+                where=where,
             )
+        return ManifestClip(
+            clip_id=raw.clip_id,
+            frame_indices=tuple(selection.indices.tolist()),
+            frame_stride=selection.stride,
+            seed=seed,
+            caption_sha256=caption_sha256(raw.captions[0] if caption is None else caption),
+            poses_sha256=poses_sha256(raw.world_to_camera[selection.indices]),
+        )
 
     def upcoming(self, number: int) -> Upcoming:
         """Return the number's shard, and the next one."""
@@ -103,7 +107,6 @@ class ChosenClips(StoredClips):
         return Upcoming(until=until, now=self.entries([shard]), later=self.entries(following))
 
     def _places(self) -> dict[str, tuple[int, int]]:
-        """Return where each clip of the split lies, in manifest order."""
         return {
             sample.key: (shard, position)
             for shard in range(len(self.split.shards))

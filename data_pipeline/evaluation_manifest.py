@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
+
+from data_pipeline.order import sample_seed
 
 FORMAT = "cami2v-evaluation-manifest"
 VERSION = 1
@@ -73,6 +75,16 @@ class EvaluationManifest:
 def manifest_of(clips: Sequence[ManifestClip]) -> EvaluationManifest:
     """Order clips by id. Raises ValueError for none, and for an id that comes twice."""
     return EvaluationManifest(clips=tuple(sorted(clips, key=lambda clip: clip.clip_id)))
+
+
+def with_seeds(manifest: EvaluationManifest, seed: int) -> EvaluationManifest:
+    """Give the clips that have no seed one each, by their place in the list."""
+    return manifest_of(
+        [
+            clip if clip.seed is not None else replace(clip, seed=sample_seed(seed, number))
+            for number, clip in enumerate(manifest.clips)
+        ]
+    )
 
 
 def read_evaluation_manifest(path: Path, setting: str) -> EvaluationManifest:

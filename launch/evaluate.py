@@ -27,11 +27,13 @@ from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
 from data_pipeline.array_tasks import Share, share_of
 from data_pipeline.chosen_clips import ChosenClips
-from data_pipeline.evaluation_manifest import EvaluationManifest
+from data_pipeline.evaluation_manifest import EvaluationManifest, read_evaluation_manifest, with_seeds
 from data_pipeline.file_locks import passing_lock
 from data_pipeline.loader import ClipLoader
 from data_pipeline.stages import stack_cameras
 from launch.compose import entry, instantiate_part, plain, settings
+from launch.made_videos import MadeVideos, MadeVideosSettings
+from launch.published_metadata import SUFFIXES, published_manifest, read_published_metadata
 
 Stage = Literal["generate", "measure", "report"]
 
@@ -59,6 +61,7 @@ class EvaluationSettings:
     stages: Sequence[Stage]
     task: int | None
     tasks: int | None
+    manifest: str | None
 
     def validate(self) -> None:
         """Raise ValueError for a number out of range."""
@@ -67,6 +70,11 @@ class EvaluationSettings:
                 raise ValueError(f"evaluation.{name}={value}: must be at least 1")
         if not 0 <= self.crf <= 51:
             raise ValueError(f"evaluation.crf={self.crf}: must be between 0 (lossless) and 51")
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the manifest is published metadata, which says clips and captions but no frames."""
+        return self.manifest is not None and Path(self.manifest).suffix in SUFFIXES
 
     @property
     def trajectories(self) -> tuple[Trajectory, ...]:
@@ -100,7 +108,10 @@ def run(config: DictConfig) -> None:
         for measure in measures:
             measure.prepare()
     if "generate" in evaluation.stages:
-        _generate(config, evaluation, folder, share)
+        if config.videos is None:
+            _generate(config, evaluation, folder, share)
+        else:
+            _place(config, evaluation, folder, share)
     if "measure" in evaluation.stages:
         _measure(folder, measures, evaluation, share)
     if "report" in evaluation.stages:
@@ -119,24 +130,40 @@ def share_of_process(task: int | None, tasks: int | None, environment: Mapping[s
     return Share(task=given.task * ranks + rank, tasks=given.tasks * ranks)
 
 
+def _place(config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, share: Share) -> None:
+    """Take videos that exist already."""
+    if config.checkpoint is not None or evaluation.interventions:
+        raise ValueError("videos=...: takes videos as they are; leave out checkpoint and evaluation.interventions")
+    if evaluation.is_published:
+        raise ValueError(
+            f"evaluation.manifest={evaluation.manifest}: says no frames; evaluate the shards by it and give the "
+            "manifest.json of that evaluation"
+        )
+    keys = {key: config[key] for key in MadeVideosSettings.__dataclass_fields__}
+    made = MadeVideos(settings(DictConfig(keys), MadeVideosSettings, "evaluate"), _given(evaluation), evaluation.clips)
+    made.place(folder, share)
+
+
 def _generate(config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, share: Share) -> None:
     checkpoint = _load(config) if config.checkpoint is not None else None
     if checkpoint is None and evaluation.interventions:
         raise ValueError("evaluation.interventions=true: needs a model to intervene on, set checkpoint=<run folder>")
     data = plain(config.data, "data")
     defaults = checkpoint.data if checkpoint else plain(config.without_checkpoint, "without_checkpoint")
+    given = _given(evaluation)
+    if given is not None:
+        defaults = _of_manifest(given, evaluation, defaults, data, trained=checkpoint is not None)
     data = {**defaults, **{key: value for key, value in data.items() if value is not None}}
     loader: ClipLoader = instantiate_part(data, "data")
-    manifest = loader.first_clips(count=evaluation.clips, seed=config.seed)
-    chosen = loader.chosen(manifest.clips, str(folder.manifest))
+    manifest, chosen = _chosen_clips(config, evaluation, loader, given)
     effect = _camera_effect(config, checkpoint, loader) if checkpoint else None
     identity = {
         "shards": str(loader.folder.resolve()),
         "shards_sha256": file_sha256(loader.folder / "manifest.json"),
         "manifest_sha256": manifest.sha256,
         **{key: value for key, value in data.items() if key not in UNSEEN_IN_RESULTS},
+        **({"seed": config.seed} if given is None else {"frame_stride": "manifest", "seed": "manifest"}),
         "clips": len(manifest.clips),
-        "seed": config.seed,
         "crf": evaluation.crf,
         "checkpoint": checkpoint.identity if checkpoint else None,
     }
@@ -156,6 +183,56 @@ def _generate(config: DictConfig, evaluation: EvaluationSettings, folder: Evalua
                 folder, [moved], checkpoint.animate,
                 trajectories=trajectories, crf=evaluation.crf, other_cameras=others,
             )  # fmt: skip
+
+
+def _given(evaluation: EvaluationSettings) -> EvaluationManifest | None:
+    """Read evaluation.manifest, if one is given. Raises ValueError where part of it would be taken."""
+    if evaluation.manifest is None or evaluation.is_published:
+        return None
+    if evaluation.clips is not None:
+        raise ValueError(
+            f"evaluation.clips={evaluation.clips}: evaluation.manifest={evaluation.manifest} says which clips; some of "
+            "them are another evaluation, so leave one of the two out"
+        )
+    return read_evaluation_manifest(Path(evaluation.manifest).expanduser(), "evaluation.manifest")
+
+
+def _chosen_clips(
+    config: DictConfig, evaluation: EvaluationSettings, loader: ClipLoader, given: EvaluationManifest | None
+) -> tuple[EvaluationManifest, ChosenClips]:
+    """Return which clips are evaluated, found in the shards. Raises ValueError for what is not there as it should."""
+    source = f"evaluation.manifest={evaluation.manifest}"
+    if given is not None:
+        manifest = with_seeds(given, config.seed)
+    elif evaluation.is_published:
+        published = read_published_metadata(Path(str(evaluation.manifest)).expanduser())
+        manifest = with_seeds(published_manifest(published, loader, source, evaluation.clips), config.seed)
+    else:
+        manifest = loader.first_clips(count=evaluation.clips, seed=config.seed)
+    chosen = loader.chosen(manifest.clips, source)
+    if evaluation.manifest is not None:
+        chosen.check()
+    return manifest, chosen
+
+
+def _of_manifest(
+    given: EvaluationManifest,
+    evaluation: EvaluationSettings,
+    defaults: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    trained: bool,
+) -> dict[str, Any]:
+    """Return the defaults of `data` with the manifest's frames. Raises ValueError where others are asked for."""
+    where, frames = f"evaluation.manifest={evaluation.manifest}", given.frames()
+    if frames is None:
+        raise ValueError(f"{where}: its clips have different numbers of frames; a model takes one number")
+    if data["frame_stride"] is not None:
+        raise ValueError(f"data.frame_stride={data['frame_stride']}: {where} says which frames; leave it out")
+    wanted = data["frames"] if data["frames"] is not None else defaults["frames"] if trained else frames
+    if wanted != frames:
+        raise ValueError(f"{where}: clips of {frames} frames, but data.frames={wanted}; choose a manifest of {wanted}")
+    return {**defaults, "frames": frames}
 
 
 def _next_cameras(manifest: EvaluationManifest, chosen: ChosenClips, clip_id: str) -> Cameras:
@@ -268,6 +345,9 @@ def held_out_data(run_config: DictConfig) -> dict[str, Any]:
 def _output(config: DictConfig) -> Path:
     if config.output is not None:
         return Path(config.output).expanduser()
+    if config.videos is not None:
+        made = config.videos if isinstance(config.videos, str) else next(iter(config.videos.values()))
+        return Path(config.paths.runs) / "evaluate" / Path(made).expanduser().resolve().name
     if config.checkpoint is not None:
         # Imported here: judging true videos needs no model.
         from launch.starting_point import is_run, paths_of

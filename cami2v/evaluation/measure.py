@@ -10,6 +10,7 @@ from typing import Any
 from cami2v.evaluation.folder import GROUND_TRUTH, EvaluationFolder, read_json, write_json
 from cami2v.evaluation.isolation import run_isolated
 from cami2v.evaluation.measures.base import JudgedClip, Measure, Row
+from cami2v.evaluation.stopwatch import SECONDS, stopwatch
 from cami2v.file_hash import file_sha256
 
 
@@ -67,7 +68,10 @@ def measure_clips(folder: EvaluationFolder, measure: Measure, jobs: Sequence[Job
 
 
 def _judge(measure: Measure, job: Job) -> Row:
-    return measure.judge(job.clip)
+    with stopwatch() as seconds:
+        row = measure.judge(job.clip)
+    # Beside the result, not part of it: no two runs take the same time.
+    return {**row, SECONDS: {name: round(spent, 3) for name, spent in seconds.items()}}
 
 
 def _job(folder: EvaluationFolder, video_set: str, clip_id: str, settings: dict[str, Any]) -> Job:
