@@ -17,6 +17,8 @@ from launch.processes import start_processes
 VARIABLE = "CAMI2V_FAULT"
 STEP = 5
 """The step, from 1, in which the fault comes."""
+LATE_STEP = 25
+"""The step of an explosion: what a loss is held against is known only after some."""
 
 
 class InjectedError(RuntimeError):
@@ -25,7 +27,7 @@ class InjectedError(RuntimeError):
 
 def main() -> None:
     """Train with the fault, in one process or in several."""
-    faults = {"raise": _raise_on_the_last_process, "nan": _break_a_clip}
+    faults = {"raise": _raise_on_the_last_process, "nan": _break_a_clip, "explode": _brighten_a_clip}
     faults[os.environ[VARIABLE]]()
     # The processes must have the fault, too.
     setattr(train, "start_processes", lambda module, count: start_processes("tools.faulty_train", count))  # noqa: B010
@@ -45,16 +47,24 @@ def _raise_on_the_last_process() -> None:
 
 
 def _break_a_clip() -> None:
+    _spoil_a_clip(STEP, float("nan"))
+
+
+def _brighten_a_clip() -> None:
+    _spoil_a_clip(LATE_STEP, 1000.0)
+
+
+def _spoil_a_clip(step: int, factor: float) -> None:
     stream = ClipLoader.stream
 
-    def broken(loader: ClipLoader, **position: Any) -> Iterator[TrainingBatch]:
+    def spoiling(loader: ClipLoader, **position: Any) -> Iterator[TrainingBatch]:
         for number, batch in enumerate(stream(loader, **position)):
             assert isinstance(batch, ClipBatch)
             # One micro-batch is one step here, and a fresh run starts with the first.
-            spoilt = number == STEP - 1 and position["start"] == 0
-            yield dataclasses.replace(batch, video=batch.video * float("nan")) if spoilt else batch
+            spoilt = number == step - 1 and position["start"] == 0
+            yield dataclasses.replace(batch, video=batch.video * factor) if spoilt else batch
 
-    setattr(ClipLoader, "stream", broken)  # noqa: B010
+    setattr(ClipLoader, "stream", spoiling)  # noqa: B010
 
 
 if __name__ == "__main__":

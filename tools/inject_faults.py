@@ -22,13 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cami2v.training.run_folder import RunFolder
-from tools.faulty_train import STEP, VARIABLE
+from tools.faulty_train import LATE_STEP, STEP, VARIABLE
 
 STEPS = 10
-TRAIN = [
-    "experiment=demo", f"trainer.max_steps={STEPS}", "trainer.checkpoint_every_steps=3",
-    "trainer.validate_every_steps=0", "logging=off",
-]  # fmt: skip
+TRAIN = ["experiment=demo", "trainer.checkpoint_every_steps=3", "trainer.validate_every_steps=0", "logging=off"]
 ONE = ["trainer.global_batch_size=2", "trainer.micro_batch_size=2"]
 TWO = ["engine=ddp", "cluster.processes=2", "trainer.global_batch_size=2", "trainer.micro_batch_size=1"]
 Act = Callable[[subprocess.Popen[str], Path], None]
@@ -51,6 +48,7 @@ class Case:
     disk: str | None = None
     """Mount options of the run's disk."""
     resumes: bool = True
+    steps: int = STEPS
 
 
 def signalled(number: int) -> Act:
@@ -103,6 +101,8 @@ CASES = [
     Case(name="clip that is not finite, stop", code=1, says=f"error: step {STEP}: loss nan", fault="nan"),
     Case(name="clip that is not finite, skip", code=0, says=f"step {STEP}: loss nan", fault="nan",
          overrides=[*ONE, "faults.bad_step=skip"], resumes=False),
+    Case(name="loss that explodes", code=1, says=f"error: step {LATE_STEP}: loss", fault="explode",
+         steps=LATE_STEP + 2),
     Case(name="disk full", code=1, says="checkpoints: a checkpoint needs", act=fill, disk="size=160m"),
     Case(name="run folder read-only", code=2, says="cannot be written (read-only file system)", disk="ro",
          resumes=False),
@@ -121,14 +121,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         shards = pack(folder)
-        references: dict[bool, list[float | None]] = {}
+        references: dict[tuple[bool, int], list[float | None]] = {}
         print("| fault | exit code | the user sees | lost |\n|---|---|---|---|")
         failures = 0
         for case in [case for case in CASES if re.search(given.only, case.name)]:
             two = "cluster.processes=2" in case.overrides
-            if two not in references:
-                references[two] = reference(folder / f"reference-{1 + two}", shards, TWO if two else ONE)
-            row, good = inject(case, folder, shards, references[two])
+            like = (two, case.steps)
+            if like not in references:
+                place = folder / f"reference-{1 + two}-{case.steps}"
+                references[like] = reference(place, shards, TWO if two else ONE, case.steps)
+            row, good = inject(case, folder, shards, references[like])
             failures += not good
             print(f"| {row} |{'' if good else ' WRONG'}", flush=True)
     raise SystemExit(1 if failures else 0)
@@ -142,7 +144,8 @@ def inject(case: Case, parent: Path, shards: Path, expected: list[float | None])
     with disk(folder, case.disk) as mounted:
         if not mounted:
             return f"{case.name} | | not injected: mounting needs root | ", False
-        process = start(folder, shards, case.overrides, case.environment, fault=case.fault)
+        overrides = [*case.overrides, f"trainer.max_steps={case.steps}"]
+        process = start(folder, shards, overrides, case.environment, fault=case.fault)
         if case.act is not None:
             wait_for_step(folder, STEP - 1, process)
             case.act(process, folder)
@@ -153,7 +156,7 @@ def inject(case: Case, parent: Path, shards: Path, expected: list[float | None])
         done = len(losses(folder)) if case.disk != "ro" else 0
         if case.resumes:
             (folder / "filler").unlink(missing_ok=True)
-            resumed = start(folder, shards, [*case.overrides, "resume=auto"], {}, fault=None)
+            resumed = start(folder, shards, [*overrides, "resume=auto"], {}, fault=None)
             trouble = resumed.communicate(timeout=300)[1]
             same = resumed.returncode == 0 and losses(folder) == expected
             again = done - continued_from(trouble)
@@ -184,11 +187,11 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
-def reference(folder: Path, shards: Path, overrides: Sequence[str]) -> list[float | None]:
+def reference(folder: Path, shards: Path, overrides: Sequence[str], steps: int) -> list[float | None]:
     """Train undisturbed, unless that was done; return the losses."""
-    if len(losses(folder)) == STEPS:
+    if len(losses(folder)) == steps:
         return losses(folder)
-    process = start(folder, shards, overrides, {}, fault=None)
+    process = start(folder, shards, [*overrides, f"trainer.max_steps={steps}"], {}, fault=None)
     said = process.communicate(timeout=300)[1]
     if process.returncode:
         raise SystemExit(f"the undisturbed run failed:\n{said}")
