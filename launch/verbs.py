@@ -29,4 +29,4 @@ def help_is_asked() -> bool:
 
 def table(verbs: Mapping[str, str]) -> str:
     """Return the lines of the verbs and their purposes."""
-    return "\n".join(f"  {verb:<10}{purpose}" for verb, purpose in verbs.items())
+    return "\n".join(f"  {verb:<12}{purpose}" for verb, purpose in verbs.items())

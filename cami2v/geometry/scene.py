@@ -28,7 +28,7 @@ class Scene:
     project: Float64[np.ndarray, "frames 3 4"]
 
     def lines(self, first: int, second: int, points: Float[np.ndarray, "points 2"]) -> Float64[np.ndarray, "points 3"]:
-        """Return the lines a u + b v + c = 0 in frame `second` of points of frame `first`; the page of `data view` does it too.
+        """Return the lines a u + b v + c = 0 in frame `second` of points of frame `first`, as `data view`'s page does.
 
         Zeros for frames that share a camera centre: they have no such lines.
         """

@@ -51,7 +51,7 @@ def choose_trajectory(source: str | Path | Mapping[str, Any], *, frames: int, ex
     `extent` is a preset's distance or angle (None: its own), and a factor on the translations of anything else.
     Raises ValueError for what is neither.
     """
-    return choose(source, frames=frames, extent=extent, default_frames=frames)
+    return choose(source, frames=frames, extent=extent)
 
 
 def target_resolution(height: int, width: int, resolution: tuple[int, int], portrait: Portrait) -> tuple[int, int]:
@@ -94,7 +94,7 @@ def image_clip(
         intrinsics = _published_intrinsics(framing, frames, field_of_view_degrees)
         intrinsics = intrinsics if trajectory.zoom is None else zoomed(intrinsics, trajectory.zoom)
     else:
-        normalized = _normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
+        normalized = normalized_intrinsics(trajectory, field_of_view_degrees, old_height, old_width)
         intrinsics = frame_intrinsics(normalized, framing)
     rate = SOURCE_FRAMES_PER_SECOND / frame_stride if frames_per_second is None else frames_per_second
     return ClipBatch(
@@ -137,9 +137,13 @@ def _published_intrinsics(
     return row.repeat(frames, 1)
 
 
-def _normalized_intrinsics(
+def normalized_intrinsics(
     trajectory: Trajectory, field_of_view_degrees: float | None, height: int, width: int
 ) -> Float64[Tensor, "frames 4"]:
+    """Return fx fy cx cy, divided by the size, of the cameras that see an image of `height` x `width` along a path.
+
+    The angle is that along the width; None: what the trajectory says, else 90 degrees along the longer side.
+    """
     own, zoom = trajectory.intrinsics_normalized, trajectory.zoom
     if own is not None and field_of_view_degrees is None:
         return own

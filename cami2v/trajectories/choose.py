@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,40 @@ OWN_KEYS = ("frames", "condition_frame")
 """Of a whole description, beside those of a path."""
 
 
-def camera_path(source: str | Path | Mapping[str, Any], *, extent: float | None) -> CameraPath:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenPath:
+    """A path, and what its description says beside."""
+
+    path: CameraPath
+    frames: int | None
+    condition_frame: int | None
+    """Whose camera is the world's origin; None: as the path has it."""
+
+    def sample(self, frames: int | None, *, default_frames: int) -> Trajectory:
+        """Take `frames` cameras, else as many as the description says or the file has, else `default_frames`."""
+        counts = (frames, self.frames, self.path.frames, default_frames)
+        trajectory = self.path.sample(next(count for count in counts if count is not None))
+        return trajectory if self.condition_frame is None else relative_to(trajectory, self.condition_frame)
+
+
+def open_path(source: str | Path | Mapping[str, Any], *, extent: float | None) -> ChosenPath:
     """Make the path of a preset, a sum of presets, a file of any format, or a description (file, mapping, `{...}`).
 
     `extent` is a preset's distance in scene units or angle in radians (None: its own), and a factor on the translations
     of everything else (None: 1). Raises ValueError in one line for whatever is wrong.
     """
-    return _path(*_opened(source), extent)
-
-
-def choose(
-    source: str | Path | Mapping[str, Any], *, frames: int | None, extent: float | None, default_frames: int
-) -> Trajectory:
-    """Sample a path: `frames` cameras, else as many as a description says or a file has, else `default_frames`.
-
-    A description's `condition_frame` is then the world's origin.
-    """
     node, place = _opened(source)
-    path = _path(node, place, extent)
     own = node if isinstance(node, Mapping) else {}
-    counts = (frames, _whole(own, "frames", place, lowest=1), path.frames, default_frames)
-    trajectory = path.sample(next(count for count in counts if count is not None))
-    condition = _whole(own, "condition_frame", place, lowest=0)
-    return trajectory if condition is None else relative_to(trajectory, condition)
+    return ChosenPath(
+        path=_path(node, place, extent),
+        frames=_whole(own, "frames", place, lowest=1),
+        condition_frame=_whole(own, "condition_frame", place, lowest=0),
+    )
+
+
+def choose(source: str | Path | Mapping[str, Any], *, frames: int, extent: float | None) -> Trajectory:
+    """Sample the path that `open_path` makes."""
+    return open_path(source, extent=extent).sample(frames, default_frames=frames)
 
 
 def name_of(source: str | Path | Mapping[str, Any]) -> str:

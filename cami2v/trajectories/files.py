@@ -15,7 +15,7 @@ from cami2v.geometry.cameras import interpolate_poses, invert_pose
 from cami2v.geometry.pose_files.base import PosedFrames
 from cami2v.geometry.pose_files.formats import FORMATS, WRITTEN, format_for, format_of
 from cami2v.geometry.timing import interpolate_matrices
-from cami2v.trajectories.trajectory import CameraPath, Progress, Shot, Trajectory, zoomed
+from cami2v.trajectories.trajectory import CameraPath, Progress, Shot, Trajectory
 
 Timing = Literal["frames", "times", "even"]
 """How a file's cameras spread over the path: frames evenly, as its times say, or at even speed (equal steps of the
@@ -48,18 +48,28 @@ def read_path(
     intrinsics = None if frames.intrinsics_normalized is None else torch.from_numpy(frames.intrinsics_normalized)
     if intrinsics is not None and not bool(torch.isfinite(intrinsics).all() and (intrinsics[:, :2] > 0).all()):
         raise ValueError(f"trajectory file {path}: focal lengths must be finite and above 0")
-    positions = _positions(frames, poses, timing, path)
-    last = len(poses) - 1
+    return path_through(poses, intrinsics, _positions(frames, poses, timing, path), interpolation)
+
+
+def path_through(
+    camera_to_world: Float64[Tensor, "frames 4 4"],
+    intrinsics_normalized: Float64[Tensor, "frames 4"] | None,
+    times: Float64[np.ndarray, " frames"],
+    interpolation: Interpolation = "so3",
+) -> CameraPath:
+    """Make the path through given cameras, at times that rise from 0, in any unit."""
+    last = len(camera_to_world) - 1
 
     def at(progress: Progress) -> Shot:
-        where = torch.from_numpy(np.interp(progress.numpy() * positions[-1], positions, np.arange(last + 1)))
-        where = where.clamp(0, last)
+        where = torch.from_numpy(np.interp(progress.numpy() * times[-1], times, np.arange(last + 1)))
         own = None
-        if intrinsics is not None:
+        if intrinsics_normalized is not None:
             lower, upper = where.floor().long(), where.ceil().long()
-            own = torch.lerp(intrinsics[lower], intrinsics[upper], (where - lower)[:, None])
+            own = torch.lerp(intrinsics_normalized[lower], intrinsics_normalized[upper], (where - lower)[:, None])
         between = interpolate_poses if interpolation == "so3" else interpolate_matrices
-        return Shot(camera_to_world=between(poses, where), zoom=torch.ones_like(where), intrinsics_normalized=own)
+        return Shot(
+            camera_to_world=between(camera_to_world, where), zoom=torch.ones_like(where), intrinsics_normalized=own
+        )
 
     return CameraPath(at=at, frames=last + 1)
 
@@ -67,36 +77,33 @@ def read_path(
 def write_path(
     path: Path,
     trajectory: Trajectory,
+    intrinsics_normalized: Float64[Tensor, "frames 4"],
     *,
     form: str | None,
     size: tuple[int, int],
-    intrinsics_normalized: Float64[Tensor, " 4"],
     frames_per_second: float,
 ) -> str:
     """Write a trajectory so that it appears whole or not at all; return the format, which the name tells unless given.
 
-    `intrinsics_normalized` are those of the image, for a trajectory that has none of its own; `size` is its height and
-    width. Raises ValueError for a name without a format, and for a changing focal length that the format cannot hold.
+    `intrinsics_normalized` are those of the cameras (`image_clip.normalized_intrinsics`), `size` is the height and
+    width of their images. Raises ValueError for a name without a format, and for a zoom that the format cannot hold.
     """
     form = form or format_for(path)
     if form not in WRITTEN:
         raise ValueError(
-            f"output={path}: {form or 'the name'} is no format that is written; say which with format=, one of "
+            f"output={path}: {form or 'the name'} is no format that is written; say which with output_format=, one of "
             f"{', '.join(f'{name} ({FORMATS[name].place})' for name in WRITTEN)}"
         )
-    intrinsics = trajectory.intrinsics_normalized
-    if intrinsics is None:
-        shared = intrinsics_normalized.repeat(len(trajectory.world_to_camera), 1)
-        intrinsics = shared if trajectory.zoom is None else zoomed(shared, trajectory.zoom)
-    if not FORMATS[form].intrinsics and not bool(torch.isclose(intrinsics, intrinsics[0], rtol=1e-9).all()):
+    steady = torch.isclose(intrinsics_normalized, intrinsics_normalized[:1], rtol=1e-9, atol=0).all()
+    if not FORMATS[form].intrinsics and not bool(steady):
         keep = ", ".join(name for name in WRITTEN if FORMATS[name].intrinsics)
         raise ValueError(
             f"output={path}: the focal length changes along this path and format {form} has none; choose {keep}"
         )
     frames = PosedFrames(
         world_to_camera=trajectory.world_to_camera.numpy(),
-        intrinsics_normalized=intrinsics.numpy(),
-        times_seconds=np.arange(len(intrinsics)) / frames_per_second,
+        intrinsics_normalized=intrinsics_normalized.numpy(),
+        times_seconds=np.arange(len(intrinsics_normalized)) / frames_per_second,
         size=size,
     )
     path.parent.mkdir(parents=True, exist_ok=True)

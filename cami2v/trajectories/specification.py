@@ -94,7 +94,7 @@ def parse(node: Any, place: Place) -> CameraPath:
     (kind,) = kinds
     _known_keys(node, (kind, *SOURCES[kind], *EDITS), place)
     try:
-        return _edited(_source(kind, node, place), node, place)
+        return edited(_source(kind, node, place), node, place)
     except _Placed:
         raise
     except ValueError as error:
@@ -156,13 +156,14 @@ def _source(kind: str, node: Mapping[str, Any], place: Place) -> CameraPath:
     return edits.sequence(paths, shares)
 
 
-def _edited(path: CameraPath, node: Mapping[str, Any], place: Place) -> CameraPath:
-    if "part" in node:
+def edited(path: CameraPath, node: Mapping[str, Any], place: Place) -> CameraPath:
+    """Do the edits of a mapping; raises ValueError for wrong ones."""
+    if node.get("part") is not None:
         start, end = _numbers(node["part"], 2, place.inner("part"))
         path = edits.part(path, start, end)
     if _flag(node, "reverse", place):
         path = edits.backwards(path)
-    path = apply_easing(path, node.get("ease"), place.inner("ease"))
+    path = _ease(path, node.get("ease"), place.inner("ease"))
     loop = _flag(node, "loop", place)
     if loop:
         path = edits.looped(path)
@@ -171,7 +172,7 @@ def _edited(path: CameraPath, node: Mapping[str, Any], place: Place) -> CameraPa
     return edits.enlarged(path, _number(node["scale"], place.inner("scale"))) if "scale" in node else path
 
 
-def apply_easing(path: CameraPath, ease: Any, place: Place) -> CameraPath:
+def _ease(path: CameraPath, ease: Any, place: Place) -> CameraPath:
     """Ease by a name, by the published demo's two numbers, or by four as in CSS; None and `linear` leave the path."""
     if ease is None or ease == "linear":
         return path

@@ -17,23 +17,22 @@ from torch import Tensor
 from cami2v.geometry.cameras import relative_poses
 from cami2v.geometry.pose_files.formats import FORMATS, WRITTEN
 from cami2v.geometry.rotations import axis_angle_to_matrix
-from cami2v.trajectories.choose import camera_path, choose
+from cami2v.inference.image_clip import normalized_intrinsics
+from cami2v.trajectories.choose import choose, open_path
 from cami2v.trajectories.files import read_path, write_path
 from cami2v.trajectories.presets import PRESETS, preset_path
 from cami2v.trajectories.trajectory import Trajectory, relative_to
 
-INTRINSICS = torch.tensor([0.6, 0.9, 0.5, 0.5], dtype=torch.float64)
 PLACES = {"colmap": "model", "transforms": "transforms.json", "motionctrl": "path.json", "tum": "path.tum"}
 
 
 def poses(source: object, frames: int = 9, extent: float | None = None) -> Tensor:
-    return choose(source, frames=frames, extent=extent, default_frames=frames).camera_to_world()  # type: ignore[arg-type]
+    return choose(source, frames=frames, extent=extent).camera_to_world()  # type: ignore[arg-type]
 
 
 def write(path: Path, trajectory: Trajectory, form: str | None = None) -> str:
-    return write_path(
-        path, trajectory, form=form, size=(320, 512), intrinsics_normalized=INTRINSICS, frames_per_second=8.0
-    )
+    intrinsics = normalized_intrinsics(trajectory, 80.0, 320, 512)
+    return write_path(path, trajectory, intrinsics, form=form, size=(320, 512), frames_per_second=8.0)
 
 
 @pytest.mark.parametrize("form", WRITTEN)
@@ -51,8 +50,7 @@ def test_every_preset_round_trips_through_every_format(form: str, tmp_path: Path
         again = read_path(path).sample(7)
         assert (again.world_to_camera - trajectory.world_to_camera).abs().max() < 1e-12, name
         if again.intrinsics_normalized is not None:
-            zoom = torch.ones(7, dtype=torch.float64) if trajectory.zoom is None else trajectory.zoom
-            wanted = torch.cat([INTRINSICS[:2] * zoom[:, None], INTRINSICS[2:].expand(7, 2)], dim=1)
+            wanted = normalized_intrinsics(trajectory, 80.0, 320, 512)
             torch.testing.assert_close(again.intrinsics_normalized, wanted, rtol=0, atol=1e-12)
         assert {each.name for each in path.parent.iterdir()} == {path.name}, "nothing half-written stays"
 
@@ -84,9 +82,7 @@ def test_a_mirrored_file_and_its_proper_twin_are_one_path(tmp_path: Path) -> Non
         (tmp_path / f"{name}.json").write_text(json.dumps(content.reshape(8, 12).tolist()))
     both = [relative_to(read_path(tmp_path / f"{name}.json").sample(20), 3) for name in ("proper", "mirrored")]
     torch.testing.assert_close(both[0].world_to_camera, both[1].world_to_camera)
-    described = choose(
-        {"file": str(tmp_path / "mirrored.json"), "condition_frame": 3}, frames=20, extent=None, default_frames=20
-    )
+    described = choose({"file": str(tmp_path / "mirrored.json"), "condition_frame": 3}, frames=20, extent=None)
     assert torch.equal(described.world_to_camera, both[1].world_to_camera)
 
 
@@ -145,7 +141,7 @@ def test_key_frames_are_passed_on_time(interpolation: str) -> None:
         {"at": 1, "position": [1, -1, 1], "pitch_degrees": -20, "roll_degrees": 5, "zoom": 0.5},
     ]
     description = {"keyframes": keys, "interpolation": interpolation}
-    path = camera_path(description, extent=None).at(torch.linspace(0, 1, 41, dtype=torch.float64))
+    path = open_path(description, extent=None).path.at(torch.linspace(0, 1, 41, dtype=torch.float64))
     found = path.camera_to_world[[0, 10, 20, 40]]
     wanted = torch.tensor([[0, 0, 0], [0, 0, 1], [1, 0, 1], [1, -1, 1]], dtype=torch.float64)
     torch.testing.assert_close(found[:, :3, 3], wanted)
@@ -168,12 +164,12 @@ def test_descriptions_in_files_and_on_the_command_line_agree(tmp_path: Path) -> 
     paths = [poses(source) for source in (tmp_path / "a.yaml", str(tmp_path / "b.json"), inline)]
     assert torch.equal(paths[0], paths[1])
     assert torch.equal(paths[0], paths[2])
-    assert len(choose(tmp_path / "a.yaml", frames=None, extent=None, default_frames=16).world_to_camera) == 6
+    assert len(open_path(tmp_path / "a.yaml", extent=None).sample(None, default_frames=16).world_to_camera) == 6
 
 
 def test_the_condition_frame_is_the_origin_anywhere() -> None:
-    path = choose({"preset": "dolly_zoom_in", "condition_frame": 4}, frames=9, extent=None, default_frames=9)
-    plain = choose("dolly_zoom_in", frames=9, extent=None, default_frames=9)
+    path = choose({"preset": "dolly_zoom_in", "condition_frame": 4}, frames=9, extent=None)
+    plain = choose("dolly_zoom_in", frames=9, extent=None)
     assert torch.equal(path.world_to_camera[4], torch.eye(4, dtype=torch.float64)[:3])
     assert path.zoom is not None
     assert path.zoom[4] == 1

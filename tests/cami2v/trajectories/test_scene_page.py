@@ -23,7 +23,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def cameras(frames: int = 6) -> Trajectory:
-    path = choose("orbit_right", frames=frames, extent=1.0, default_frames=frames)
+    path = choose("orbit_right", frames=frames, extent=1.0)
     intrinsics = torch.tensor([0.5, 0.8, 0.5, 0.5], dtype=torch.float64).repeat(frames, 1)
     return Trajectory(world_to_camera=path.world_to_camera, intrinsics_normalized=intrinsics)
 

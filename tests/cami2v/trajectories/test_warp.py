@@ -24,7 +24,7 @@ def own_intrinsics() -> Tensor:
 
 
 def along(source: object, image: Tensor, depth: Tensor, frames: int = 5, extent: float | None = None) -> Warped:
-    path = choose(source, frames=frames, extent=extent, default_frames=frames)  # type: ignore[arg-type]
+    path = choose(source, frames=frames, extent=extent)  # type: ignore[arg-type]
     intrinsics = own_intrinsics()
     zoom = torch.ones(frames, dtype=torch.float64) if path.zoom is None else path.zoom
     return warp(image, depth, path.camera_to_world(), zoomed(intrinsics.repeat(frames, 1), zoom), intrinsics)
