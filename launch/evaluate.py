@@ -23,6 +23,7 @@ from cami2v.evaluation.generate import VIDEO_SETS, Animate, next_clip, write_gen
 from cami2v.evaluation.measure import count_open, measure_clips, open_jobs
 from cami2v.evaluation.measures.base import Measure
 from cami2v.evaluation.report import ReportOptions, report
+from cami2v.evaluation.wandb_tables import WandbSettings
 from cami2v.file_hash import file_sha256
 from cami2v.model import VideoDiffusion
 from data_pipeline.array_tasks import Share, share_of
@@ -58,6 +59,7 @@ class EvaluationSettings:
     bootstrap: Mapping[str, Any]
     compatibility: Literal["cami2v"] | None
     clip_pages: bool
+    wandb: Mapping[str, Any]
     stages: Sequence[Stage]
     task: int | None
     tasks: int | None
@@ -288,7 +290,10 @@ def _measure(
 def _report_options(evaluation: EvaluationSettings, measures: Sequence[Measure]) -> ReportOptions:
     bootstrap = settings(evaluation.bootstrap, Bootstrap, "evaluation.bootstrap")
     options = ReportOptions(
-        bootstrap=bootstrap, compatibility=evaluation.compatibility, clip_pages=evaluation.clip_pages
+        bootstrap=bootstrap,
+        compatibility=evaluation.compatibility,
+        clip_pages=evaluation.clip_pages,
+        wandb=settings(evaluation.wandb, WandbSettings, "evaluation.wandb"),
     )
     options.check(measures)
     return options

@@ -18,6 +18,7 @@ from cami2v.evaluation.published import COLUMNS, published_procedure
 from cami2v.evaluation.report_page import write_clip_pages, write_report_page
 from cami2v.evaluation.stopwatch import SECONDS
 from cami2v.evaluation.summary import Rows, finite, summarise
+from cami2v.evaluation.wandb_tables import WandbSettings, log_tables
 from cami2v.training.system_info import process_info
 
 
@@ -31,6 +32,8 @@ class ReportOptions:
     """`cami2v`: also what the published procedure makes of the same estimates."""
     clip_pages: bool
     """A page per clip beside report.html, with its videos."""
+    wandb: WandbSettings | None
+    """Where the tables are logged; None: nowhere."""
 
     def check(self, measures: Sequence[Measure]) -> None:
         """Raise ValueError where these measures cannot give such a report."""
@@ -38,7 +41,7 @@ class ReportOptions:
             _with_published_figures(measures)
 
 
-PLAIN = ReportOptions(bootstrap=None, compatibility=None, clip_pages=False)
+PLAIN = ReportOptions(bootstrap=None, compatibility=None, clip_pages=False, wandb=None)
 
 
 def report(folder: EvaluationFolder, measures: Sequence[Measure], options: ReportOptions = PLAIN) -> str:
@@ -86,6 +89,8 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
     if options.clip_pages:
         write_clip_pages(folder, measures, rows, results)
     write_report_page(folder, results, clip_pages=options.clip_pages)
+    if options.wandb:
+        log_tables(results, folder.root, options.wandb)
     return text
 
 

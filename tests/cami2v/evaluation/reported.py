@@ -21,7 +21,7 @@ from cami2v.evaluation.pose_estimation.base import (
 from cami2v.evaluation.report import ReportOptions
 
 BOOTSTRAP = Bootstrap(level=0.95, resamples=500, seed=0)
-OPTIONS = ReportOptions(bootstrap=BOOTSTRAP, compatibility=None, clip_pages=False)
+OPTIONS = ReportOptions(bootstrap=BOOTSTRAP, compatibility=None, clip_pages=False, wandb=None)
 FRAMES = 4
 
 

@@ -41,7 +41,7 @@ def evaluated(root: Path) -> EvaluationFolder:
             row: dict[str, object] = {"clip_id": clip, "video_set": video_set, "measured_with": {"inputs": {}}}
             row |= {"failure": "too small", "detail": "", "max_error_pixels": 4.0, "pairs": None, "shown": shown}
             write_json(folder.measurement("epipolar", video_set, clip), row)
-    options = ReportOptions(bootstrap=BOOTSTRAP, compatibility="cami2v", clip_pages=True)
+    options = ReportOptions(bootstrap=BOOTSTRAP, compatibility="cami2v", clip_pages=True, wandb=None)
     report(folder, [POSES, EPIPOLAR], options)
     return folder
 

@@ -21,7 +21,7 @@ from cami2v.video import write_mp4
 from tests.cami2v.evaluation.reported import BOOTSTRAP, FRAMES, POSES, write_measured
 
 CLIPS = [f"clip-{number:02d}" for number in range(12)]
-PAGES = ReportOptions(bootstrap=BOOTSTRAP, compatibility="cami2v", clip_pages=True)
+PAGES = ReportOptions(bootstrap=BOOTSTRAP, compatibility="cami2v", clip_pages=True, wandb=None)
 
 
 @pytest.fixture(scope="module")
