@@ -1,7 +1,8 @@
 # Everything a newcomer needs starts here; `make help` lists it. Needs python3 (3.11 or newer), make and a C++ compiler.
 VENV ?= .venv
-# Test processes; a file of tests stays in one of them.
+# Test processes; a file of tests stays in one of them, and the longest files come first (tests/conftest.py).
 TEST_PROCESSES ?= 2
+IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.cami2v-installed
@@ -42,10 +43,10 @@ check: setup  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow and not slurm and not gpu and not browser"
+	$(BIN)/python -m pytest -q $(IN_PARALLEL) -m "not slow and not slurm and not gpu and not browser"
 
 test: setup  ## every test this machine can run
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=15
+	$(BIN)/python -m pytest $(IN_PARALLEL) --durations=15
 
 bench: setup  ## on the CPU: what camera control and the trainer cost per step; raw videos, packed shards and caches side by side
 	@$(BIN)/python -m tools.benchmark

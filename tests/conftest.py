@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 import torch
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs a GPU on a machine without one; nothing else is ever skipped for us."""
-    if torch.cuda.is_available():
-        return
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device, this machine has none"))
+    if hasattr(config, "workerinput"):
+        _long_files_first(items)
+
+
+def _long_files_first(items: list[pytest.Item]) -> None:
+    """Order whole files by a guess at their length: one of minutes, begun last, would keep one process alone."""
+    seconds: Counter[Path] = Counter()
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, this machine has none"))
+        guess = {"slurm": 100, "slow": 20}
+        seconds[item.path] += max((guess[mark.name] for mark in item.iter_markers() if mark.name in guess), default=1)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

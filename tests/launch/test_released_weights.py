@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +26,9 @@ from tests.cami2v.checkpoints.released_files import as_released, save, split
 from tests.cami2v.training.conftest import one_process as one_process  # a fixture, used by name
 from tests.cami2v.training.toys import forget_engine
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
+from tests.warm_processes import run_module
 from tools.convert_checkpoint import main as convert
 
-ROOT = Path(__file__).parents[2]
 EXPERIMENT = "cami2v_256"
 # As small as a model goes that still has every part of a released file.
 SMALL = [
@@ -246,8 +243,8 @@ def test_a_deepspeed_run_exports_to_one_strict_file(
 ) -> None:
     # In a process of its own: DeepSpeed takes one engine per process.
     start = [f"init_from={files[0]}", "trainer.max_steps=1", f"engine={engine}"]
-    command = [sys.executable, "-m", "launch.train", *training_arguments(tmp_path, shards, *start)]
-    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = run_module("launch.train", training_arguments(tmp_path, shards, *start))
+    assert done.returncode == 0, done.stderr[-3000:]
     ours, released = tmp_path / "whole.safetensors", tmp_path / "whole.pt"
     assert convert(["export", str(tmp_path / "run"), str(ours)]) == 0
     assert convert(["export", str(tmp_path / "run"), str(released), "--released-names"]) == 0

@@ -1,7 +1,6 @@
 """`cami2v train` as users start it: real shards, the real tiny model, real processes."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from cami2v.video import read_frames
 from launch.compose import compose_config, settings
 from launch.training_plan import prepare
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
+from tests.warm_processes import plain_environment, run_module
 
 ROOT = Path(__file__).parents[2]
-TRAIN = [sys.executable, "-m", "launch.train"]
 SETTINGS = [
     "data.num_workers=0", "data.frames=4", "data.resolution=[64,64]", "data.frame_stride=1",
     "trainer.trainable=all", "trainer.max_steps=2", "trainer.global_batch_size=2", "trainer.checkpoint_every_steps=1",
@@ -35,11 +34,20 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_quietly(source, folder / "shards").folder
 
 
-def train(runs: Path, shards: Path, *overrides: str, command: list[str] = TRAIN) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+def arguments(runs: Path, shards: Path, *overrides: str) -> list[str]:
+    return [f"data={shards}", f"paths.runs={runs}", *SETTINGS, *overrides]
+
+
+def train(runs: Path, shards: Path, *overrides: str, processes: int = 1) -> subprocess.CompletedProcess:
+    """Train in a process of its own, or in several as under torchrun."""
+    return run_module("launch.train", arguments(runs, shards, *overrides), processes=processes)
+
+
+def train_as_typed(runs: Path, shards: Path, *overrides: str) -> subprocess.CompletedProcess:
+    """Train by the command line; what importing says is seen, and several processes have their own launcher."""
     return subprocess.run(
-        [*command, f"data={shards}", f"paths.runs={runs}", *SETTINGS, *overrides], cwd=ROOT, capture_output=True,
-        text=True, timeout=540, env=environment | {"OMP_NUM_THREADS": "1"}, check=False,
+        [sys.executable, "-m", "launch.train", *arguments(runs, shards, *overrides)], cwd=ROOT, capture_output=True,
+        text=True, timeout=540, env=plain_environment(), check=False,
     )  # fmt: skip
 
 
@@ -52,7 +60,7 @@ def rows(run: Path, key: str) -> list[float]:
 def test_two_processes_under_zero3_equal_one(tmp_path: Path, shards: Path) -> None:
     one = train(tmp_path, shards, "name=one")
     assert one.returncode == 0, one.stderr[-3000:]
-    two = train(tmp_path, shards, "name=two", "engine=zero3", "cluster.processes=2")
+    two = train(tmp_path, shards, "name=two", "engine=zero3", processes=2)
     assert two.returncode == 0, two.stderr[-3000:]
     assert rows(tmp_path / "two", "loss") == pytest.approx(rows(tmp_path / "one", "loss"), rel=1e-5)
     assert rows(tmp_path / "two", "validation_loss")[-1] == pytest.approx(
@@ -76,7 +84,7 @@ def test_resume_continues_in_place_and_names_what_changed(tmp_path: Path, shards
 
 
 def test_what_a_user_got_wrong_is_one_line_and_leaves_no_trace(tmp_path: Path, shards: Path) -> None:
-    failed = train(tmp_path, shards, "cluster.processes=2")
+    failed = train_as_typed(tmp_path, shards, "cluster.processes=2")
     assert failed.returncode == 2
     assert failed.stderr.startswith("error: engine.kind: got single, but the run has 2 processes")
     assert len(failed.stderr.strip().splitlines()) == 1

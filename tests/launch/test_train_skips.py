@@ -7,7 +7,7 @@ import pytest
 
 from tests.data_pipeline.damage import copy_set, flip_bit
 from tests.data_pipeline.raw_folders import clips_folder, pack_quietly
-from tests.launch.test_train import rows, train
+from tests.launch.test_train import rows, train, train_as_typed
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_replace_count_and_list(tmp_path: Path, shards: Path) -> None:
-    done = train(tmp_path, shards, "name=two", "engine=ddp", "cluster.processes=2", "trainer.max_steps=4")
+    done = train_as_typed(tmp_path, shards, "name=two", "engine=ddp", "cluster.processes=2", "trainer.max_steps=4")
     assert done.returncode == 0, done.stderr[-3000:]
     listed = [json.loads(line) for line in (tmp_path / "two" / "skipped_clips.jsonl").read_text().splitlines()]
     # Eight samples are two epochs of four clips; a substitute may be clip0 once more.
