@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,8 @@ from cami2v.training.callbacks.log import MetricsLog
 from cami2v.training.state import StepReport
 from tests.cami2v.training.guarded import Clips, model, stored_clips, train_guarded
 from tests.cami2v.training.toys import LOGGING, train
+from tests.warm_processes import run_module
 
-ROOT = Path(__file__).parents[3]
-PROGRAM = ["-m", "tests.cami2v.training.guarded"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *PROGRAM]
 EFFECTS = ("camera_effect_stationary", "camera_effect_shuffled")
 
 
@@ -49,11 +44,7 @@ def assert_same_bits(left: Path, right: Path, step: int) -> None:
 
 
 def launch(cases: list[dict[str, Any]]) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    done = subprocess.run(
-        [*TORCHRUN, json.dumps(cases)], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True,
-        text=True, timeout=540, check=False,
-    )  # fmt: skip
+    done = run_module("tests.cami2v.training.guarded", [json.dumps(cases)], processes=2)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
 
