@@ -19,6 +19,7 @@ class Flavour:
     name: str
     """Key under `evaluation.measures`."""
     label: str
+    """Those of the published table's distances name their project, and only those."""
     as_in: str
     """Whose numbers it reproduces."""
     network: str
@@ -60,7 +61,7 @@ FLAVOURS = {
         ),
         Flavour(
             name="fvd_videogpt_crop",
-            label="FVD VideoGPT, crop",
+            label="FVD I3D, crop 224",
             as_in="common_metrics_on_video_quality, videogpt",
             network=_LOGITS,
             resize=str(CONVENTIONS["videogpt_crop"]),
@@ -78,7 +79,7 @@ FLAVOURS = {
         ),
         Flavour(
             name="fvd_styleganv_224",
-            label="FVD StyleGAN-V, 224",
+            label="FVD I3D TorchScript, crop 224",
             as_in="common_metrics_on_video_quality, styleganv",
             network=f"{_LOGITS}, TorchScript",
             resize=str(CONVENTIONS["styleganv_224"]),
