@@ -15,8 +15,9 @@ from cami2v.evaluation.folder import EvaluationFolder, read_json
 from cami2v.evaluation.measures.base import Figure
 from cami2v.evaluation.summary import counted_as
 
-NOT_ABOUT_CLIPS = frozenset({"checkpoint", "shards", "videos", "cameras", "truth"})
+NOT_ABOUT_CLIPS = frozenset({"checkpoint", "shards", "videos", "cameras", "truth", "cameras_without_video"})
 """Of evaluation.json: what is compared, and places. All else decides which clips are judged, and how."""
+_MANIFEST = "manifest_sha256"
 FIRST, SECOND, EQUAL, OPEN, TOO_FEW = "first", "second", "equal", "not told apart", "too few clips"
 
 
@@ -71,7 +72,9 @@ def open_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
 def what_differs(first: Evaluation, second: Evaluation) -> list[str]:
     """Return what makes the clips or the judging of two evaluations different, a phrase each; empty: comparable."""
     ours, theirs = first.results["evaluation"], second.results["evaluation"]
-    keys = [key for key in dict.fromkeys([*ours, *theirs]) if key not in NOT_ABOUT_CLIPS]
+    # Videos of a model and those of a folder have other keys; one manifest says that the clips are the same.
+    known_to = set(ours) & set(theirs) if _MANIFEST in ours and _MANIFEST in theirs else set(ours) | set(theirs)
+    keys = [key for key in dict.fromkeys([*ours, *theirs]) if key in known_to - NOT_ABOUT_CLIPS]
     found = _differing(ours, theirs, keys, "")
     measures = [name for name in first.results["measures"] if name in second.results["measures"]]
     for name in measures:

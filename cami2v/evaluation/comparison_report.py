@@ -61,11 +61,18 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> str:
 def _compared(first: Evaluation, second: Evaluation, bootstrap: Bootstrap) -> dict[str, Any]:
     ours, theirs = first.results, second.results
     versions = [key for key in {**ours["versions"], **theirs["versions"]} if _differ(ours, theirs, "versions", key)]
+    notes = [
+        f"made with different versions of {key}: {ours['versions'].get(key)} and {theirs['versions'].get(key)}"
+        for key in versions
+    ]
+    for one, other in ((first, second), (second, first)):
+        if only := [name for name in one.results["summary"] if name not in other.results["summary"]]:
+            notes.append(f"only in {one.name}, not compared: {', '.join(map(label, only))}")
     return {
         "first": first.name,
         "second": second.name,
         "what_differs": what_differs(first, second),
-        "notes": [f"{key} {ours['versions'].get(key)} and {theirs['versions'].get(key)}" for key in versions],
+        "notes": notes,
         "clips": len(set(first.folder.clip_ids()) & set(second.folder.clip_ids())),
         "figures": {name: ours["figures"][name] for name in ours["figures"] if name in theirs["figures"]},
         "differences": [asdict(each) for each in differences(first, second, bootstrap)],
@@ -103,7 +110,7 @@ def _sections(comparison: Mapping[str, Any]) -> list[Section]:
         if each["what_differs"]:
             title = f"NOT EVALUATED ALIKE: {title}"
             text = [f"Not evaluated alike: {'; '.join(each['what_differs'])}. The numbers say little.", *text]
-        text += [f"Made with different versions: {note}." for note in each["notes"]]
+        text += [f"Note: {note}." for note in each["notes"]]
         names = {FIRST: f"{each['first']} better", SECOND: f"{each['second']} better"}
         found = [_row(Difference(**row), each["figures"], names) for row in each["differences"]]
         header = ["videos", "figure", "over", "clips", "failed"]

@@ -93,6 +93,14 @@ def test_other_clips_settings_and_cameras_are_refused_by_name(tmp_path: Path) ->
     text = write_comparison(tmp_path / "out", compare(pair, BOOTSTRAP, allow_different=True))
     assert "## NOT EVALUATED ALIKE: second minus first" in text
     assert "manifest_sha256 (aaaa" in text
+    made: dict[str, object] = {
+        "manifest_sha256": "a" * 64,
+        "videos": {"generated": "x"},
+        "framing": "crop",
+        "checkpoint": None,
+    }
+    pair = evaluations(tmp_path / "made", errors(0.0), errors(0.0), identity=made)
+    assert what_differs(*pair) == [], "of a model and of a folder, by one manifest"
     fewer = {clip: values for clip, values in errors(0.0).items() if clip != "clip-03"}
     pair = evaluations(tmp_path / "clips", errors(0.0), fewer)
     assert what_differs(*pair) == ["clips (1 only in first, 0 only in second)"]
@@ -115,6 +123,15 @@ def test_distances_stand_side_by_side_with_their_settings(tmp_path: Path) -> Non
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert "second better" in page
     assert "91.500 (20 clips)" in page
+
+
+def test_what_is_not_compared_is_noted(tmp_path: Path) -> None:
+    pair = evaluations(tmp_path, errors(0.0), errors(-0.3))
+    pair[1].results["versions"]["pycolmap"] = "0.1"
+    pair[0].results["summary"]["generated_shuffled"] = pair[0].results["summary"]["generated"]
+    text = write_comparison(tmp_path / "out", compare(pair, BOOTSTRAP, allow_different=False))
+    assert "- Note: made with different versions of pycolmap: " in text
+    assert "- Note: only in first, not compared: generated shuffled." in text
 
 
 def test_three_are_compared_with_the_first(tmp_path: Path) -> None:
