@@ -114,6 +114,14 @@ def test_an_array_shares_the_work_of_pack(tmp_path: Path) -> None:
     assert "kill -TERM $step" in job.text, "pack does not save when asked: it is ended, and continues"
 
 
+def test_an_array_of_evaluate_has_ranks_in_its_tasks(tmp_path: Path) -> None:
+    job = write("evaluate", f"paths.runs={tmp_path}", "cluster.array=8", "cluster.gpus_per_node=2")
+    assert job.options["array"] == "0-7"
+    assert job.options["ntasks-per-node"] == "2"
+    assert compose_config("evaluate", job.arguments).evaluation.tasks == 8
+    assert "export RANK=$SLURM_PROCID" in job.text
+
+
 @pytest.mark.parametrize(
     ("program", "words"),
     [
@@ -139,7 +147,7 @@ def test_containers_hold_the_whole_task(tmp_path: Path, program: str, words: lis
         ("train", ["cluster.gpus_per_node=many"], "cluster.gpus_per_node=many: expected a number or <type>:<number>"),
         ("train", ["cluster.node=2"], "cluster.node"),
         ("train", ["cluster.setup=['a\nb']"], "line break"),
-        ("train", ["cluster.array=3"], "cluster.array=3: train cannot be shared by the tasks of an array (pack"),
+        ("train", ["cluster.array=3"], "cluster.array=3: train cannot be shared by the tasks of an array (evaluate, pack"),
         ("train", ["engine=zero2", "cluster.nodes=3"], "trainer.global_batch_size: got 8, expected a multiple of 3"),
         ("train", ["cluster.nodes=2"], "engine.kind: got single, but the run has 2 processes"),
         ("train", ["engine=ddp", "cluster.nodes=2", "data.num_workers=9"], "4 shards for 18 readers"),
