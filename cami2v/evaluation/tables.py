@@ -199,8 +199,12 @@ def _compatibility(video_set: str, steps: Sequence[Mapping[str, Any]]) -> Sectio
 
 
 def _distance(distances: Mapping[str, Any], word: str) -> str:
-    values = [each["value"] for each in distances.values() if word in each["label"].lower().replace("-", "")]
-    return "-" if not values or values[0] is None else f"{values[0]:.3f}"
+    found = [each for each in distances.values() if word in each["label"].lower().replace("-", "")]
+    if not found or found[0]["value"] is None:
+        return "-"
+    # Of the true videos themselves: what sampling alone gives.
+    halves = "half" in str(found[0].get("compared", ""))
+    return f"{found[0]['value']:.3f}" + (" (between halves)" if halves else "")
 
 
 def _failure_rows(clips: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -17,6 +17,7 @@ from cami2v.evaluation.camera_effect import measured
 from cami2v.evaluation.curve_plot import curve_plot
 from cami2v.evaluation.folder import EvaluationFolder
 from cami2v.evaluation.report import ReportOptions, report
+from cami2v.evaluation.tables import sections
 from cami2v.video import write_mp4
 from tests.cami2v.evaluation.reported import BOOTSTRAP, FRAMES, POSES, write_measured
 
@@ -91,6 +92,27 @@ def test_markdown_json_and_csv_say_the_same(reported: EvaluationFolder) -> None:
     assert [row["RotErr_sum_rad"] for row in trials if row["clip_id"] == "clip-04"][:2] == ["0.1", "0.1"]
     [failed] = [clip for clip in results["clips"] if clip["video_set"] == "generated" and clip["clip_id"] == "clip-03"]
     assert failed["penalties"]["RotErr_sum_rad"] == 9.0
+
+
+def test_fvd_has_its_columns_and_its_settings(reported: EvaluationFolder) -> None:
+    results = json.loads((reported.root / "results.json").read_text())
+    common = {"clips": 12, "frames": "16", "resize": "224x224 squashed"}
+    for video_set, value, compared in (("generated", 91.5, "with the true videos"), ("ground_truth", 7.25, "one half")):
+        results["summary"][video_set]["distances"] = {
+            "fvd_a": {"label": "FVD VideoGPT", "value": value, "notes": ["few clips"], "compared": compared, **common},
+            "fvd_b": {"label": "FVD StyleGAN-V", "value": None, "notes": [], **common},
+        }
+    layout, *rest = sections(results)
+    mean = {row[0]: dict(zip(layout.header, row, strict=True)) for row in layout.rows if row[4] == "mean"}
+    assert mean["generated"]["FVD VideoGPT"] == "91.500"
+    assert mean["generated"]["FVD StyleGAN"] == "-"
+    assert mean["ground truth (estimator's own error)"]["FVD VideoGPT"] == "7.250 (between halves)"
+    [distances] = [each for each in rest if each.title == "Distances between sets of videos"]
+    settings = "frames=16, resize=224x224 squashed"
+    assert next(row for row in distances.rows if row[0] == "generated")[1:] == [
+        "FVD VideoGPT", "91.500", "12", f"compared=with the true videos, {settings}",
+    ]  # fmt: skip
+    assert "FVD VideoGPT, generated: few clips" in distances.text
 
 
 def test_every_clip_has_a_page_that_needs_no_other_file(reported: EvaluationFolder) -> None:
