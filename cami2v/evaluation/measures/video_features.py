@@ -15,7 +15,7 @@ from cami2v.checkpoints.local_weights import released_weights
 from cami2v.evaluation.folder import GROUND_TRUTH
 from cami2v.evaluation.frechet import FeatureMoments, extrapolated_distance, frechet_distance
 from cami2v.evaluation.fvd_flavours import find_flavour
-from cami2v.evaluation.measures.base import JudgedClip, Row, UnusableVideo
+from cami2v.evaluation.measures.base import Frames, JudgedClip, Row, UnusableVideo
 from cami2v.evaluation.measures.network import NetworkMeasure, Precision, repeatable
 from cami2v.evaluation.video_detectors import VideoDetector
 
@@ -72,6 +72,10 @@ class VideoFeatures(NetworkMeasure):
         frames = clip.frames()
         if isinstance(frames, UnusableVideo):
             return {"failure": frames.reason.value, "detail": frames.detail}
+        return self.judge_frames(frames)
+
+    def judge_frames(self, frames: Frames) -> Row:
+        """Compute the features of any video."""
         detector = self.network
         assert isinstance(detector, VideoDetector)
         if len(frames) < detector.min_frames:

@@ -19,6 +19,7 @@ class Hub:
     """What the server has, how it behaves, and what it was asked."""
 
     repository: str = "MuteApo/CamI2V"
+    """spaces/<name> for a space."""
     files: dict[str, bytes] = field(default_factory=dict)
     licence: str | None = "mit"
     status: int | None = None
@@ -84,10 +85,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, *, send_body: bool) -> None:
             path = urlparse(self.path).path
+            asked = f"/api/{'' if hub.repository.startswith('spaces/') else 'models/'}{hub.repository}"
             if hub.status is not None:
                 headers = {"X-Error-Code": hub.error} if hub.error else {}
                 self.reply(hub.status, b"{}", headers, send_body)
-            elif path == f"/api/models/{hub.repository}" or path.startswith(f"/api/models/{hub.repository}/revision/"):
+            elif path == asked or path.startswith(f"{asked}/revision/"):
                 self.reply(200, json.dumps(hub.description()).encode(), {"Content-Type": "application/json"}, send_body)
             elif path.startswith(f"/{hub.repository}/resolve/{COMMIT}/"):
                 name = path.rpartition("/")[2]

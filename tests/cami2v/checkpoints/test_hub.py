@@ -57,6 +57,14 @@ def test_a_file_arrives_whole_and_is_not_fetched_twice(hub: Hub, tmp_path: Path)
     assert hub.ranges == [None]
 
 
+def test_a_space_has_files_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serving(Hub(repository="spaces/somebody/demo", files={NAME: b"weights"})) as space:
+        assert described(space).repository == "spaces/somebody/demo"
+        fetched(space, tmp_path / NAME)
+    assert (tmp_path / NAME).read_bytes() == b"weights"
+
+
 def test_a_killed_download_continues_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
     hub.hold_after = 20 * 2**20
     code = (
