@@ -1,7 +1,7 @@
 """The Frechet video distance of folders of videos, without cameras: `python -m tools.fvd TRUE GENERATED...`.
 
-Every video below a folder counts, all its frames. `cami2v evaluate evaluation/fvd=...` does the same for clips with cameras,
-restarts, and reports it with everything else.
+Every video below a folder counts, all its frames. `cami2v evaluate evaluation/fvd=...` does the same for clips with
+cameras, restarts, and reports it with everything else.
 """
 
 from __future__ import annotations
