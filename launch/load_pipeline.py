@@ -101,7 +101,7 @@ def source_of(loaded: LoadedModel) -> PipelineSource:
             height=height,
             width=width,
             frame_stride=held_out_stride(config),
-            scale_policy=str(config.data.get("scale_policy", "relative")),
+            scale_policy=str(config.data.get("scale_policy") or "that of the shards"),
         ),
         identity={
             **loaded.identity,

@@ -39,7 +39,7 @@ PLOT_INCHES = 4.0
 PLOT_DPI = 150
 
 FOR_THE_PIPELINE = (
-    "frames", "size", "steps", "spacing", "guidance_scale", "guidance_rescale", "camera_guidance",
+    "frames", "resolution", "steps", "spacing", "guidance_scale", "guidance_rescale", "camera_guidance",
     "camera_guidance_schedule", "eta", "order", "frame_stride", "condition_frame", "end_image", "loop", "overlap",
     "field_of_view_degrees", "portrait", "compatibility", "branches", "decode_frames", "decode_tile",
 )  # fmt: skip
@@ -68,7 +68,7 @@ class SampleSettings:
     portrait: Portrait
     compatibility: Compatibility
     frames: int | None
-    size: tuple[int, int] | None
+    resolution: tuple[int, int] | None
     condition_frame: int
     end_image: Path | None
     overlap: int

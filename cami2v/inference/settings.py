@@ -34,8 +34,9 @@ class VideoSettings:
     """Settings of one call; None takes the model's own. Those in `PER_VIDEO` may be lists.
 
     `trajectory` is a preset, a file, a description (docs/trajectories.md) or cameras; `extent` is a preset's distance
-    in scene units or angle in radians, a factor for the others. `size` is (height, width). More `frames` than the model
-    was trained with are made in windows that share `overlap` frames. `condition_frame` tells which frame the image is.
+    in scene units or angle in radians, a factor for the others. `resolution` is (height, width). More `frames` than the
+    model was trained with are made in windows that share `overlap` frames. `condition_frame` tells which frame the
+    image is.
     """
 
     caption: str | Sequence[str] = ""
@@ -46,7 +47,7 @@ class VideoSettings:
     """The path, then back to where it began, in the same number of frames."""
     seed: int | Sequence[int] = 0
     frames: int | None = None
-    size: tuple[int, int] | None = None
+    resolution: tuple[int, int] | None = None
     sampler: SamplerKind | None = None
     steps: int | None = None
     spacing: StepSpacing | None = None
@@ -129,7 +130,7 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
     """Write a call down, video by video; raises ValueError in one line for what cannot be done."""
     defaults = facts.defaults
     frames = defaults.frames if chosen.frames is None else chosen.frames
-    height, width = chosen.size or (defaults.height, defaults.width)
+    height, width = chosen.resolution or (defaults.height, defaults.width)
     _check(chosen, frames, (height, width), facts)
     sampler = chosen.sampler_settings(facts.sampler)
     videos = chosen.videos(len(pictures))
@@ -235,7 +236,8 @@ def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: Mod
             raise ValueError(f"{key}: got {value}, expected a number above 0")
     if any(side < facts.multiple or side % facts.multiple for side in size):
         raise ValueError(
-            f"size: got {size[0]}x{size[1]} (height x width), both must be multiples of {facts.multiple} for this model"
+            f"resolution: got {size[0]}x{size[1]} (height x width), both must be multiples of {facts.multiple} for "
+            "this model"
         )
     window = min(frames, facts.defaults.frames)
     if not 0 <= chosen.condition_frame < window:

@@ -119,7 +119,7 @@ def test_it_stops_when_asked(pipeline: Pipeline, image: np.ndarray) -> None:
     ("settings", "message"),
     [
         ({"frame": 3}, "pipeline.frame: no such key .* did you mean 'frames'"),
-        ({"size": (33, 32)}, "size: got 33x32 .* multiples of 16"),
+        ({"resolution": (33, 32)}, "resolution: got 33x32 .* multiples of 16"),
         ({"condition_frame": 4}, "condition_frame: got 4, choose 0 to 3"),
         ({"frames": 9, "overlap": 4}, "overlap: got 4; 9 frames are made in windows of 4"),
         ({"frames": 0}, "frames: got 0"),
