@@ -16,6 +16,7 @@ VERBS = {
     "trajectory": "presets, files and previews of camera paths",
     "evaluate": "generate for a split and score the camera paths",
     "compare": "evaluations of the same clips, difference by difference",
+    "export": "checkpoint -> a folder that loads by itself, with a model card",
     "weights": "list, fetch and check the released weights",
     "doctor": "what is installed here, and what is missing for what",
 }

@@ -58,9 +58,17 @@ def check_all_parts(entry: str, overrides: list[str]) -> list[str]:
 
 
 def test_the_entries_are_the_verbs():
-    assert set(ENTRIES) == {"pack", "train", "sweep", "sample", "trajectory", "evaluate", "compare", "doctor"} | {
-        f"data_{verb}" for verb in SUBVERBS
-    }
+    assert set(ENTRIES) == {
+        "pack",
+        "train",
+        "sweep",
+        "sample",
+        "trajectory",
+        "evaluate",
+        "compare",
+        "export",
+        "doctor",
+    } | {f"data_{verb}" for verb in SUBVERBS}
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
