@@ -165,7 +165,7 @@ def _open(chosen: TrajectorySettings, config: DictConfig) -> ChosenPath:
         guess = " (a guess: set field_of_view_degrees)" if chosen.field_of_view_degrees is None else ""
         print(
             f"{'lifted':<13}from frames {lifted.frame_numbers[0]} to {lifted.frame_numbers[-1]}, "
-            f"{lifted.quality.points} points, {lifted.quality.reprojection_error_pixels:.2g} pixels off{guess}"
+            f"{lifted.quality.describe()}{guess}"
         )
         poses = lifted.trajectory
         path = path_through(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from cami2v.evaluation.pose_estimation.base import FailedEstimate, PoseEstimator, SolutionQuality
+from cami2v.evaluation.pose_estimation.base import FailedEstimate, PoseEstimator, Quality
 from cami2v.inference.image_clip import DEFAULT_FIELD_OF_VIEW_DEGREES, field_of_view_intrinsics
 from cami2v.trajectories.trajectory import Trajectory
 from cami2v.video import probe, read_frames
@@ -24,7 +24,7 @@ class LiftedPath:
     frame_numbers: tuple[int, ...]
     size: tuple[int, int]
     """Height and width of the video."""
-    quality: SolutionQuality
+    quality: Quality
 
 
 def lift(

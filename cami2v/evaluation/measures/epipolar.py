@@ -10,12 +10,16 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
-import pycolmap
 from jaxtyping import Float64
 
 from cami2v.evaluation.epipolar_error import Matches, PairError, moves, pair_errors, pairs_to_match
-from cami2v.evaluation.frame_matches import SMALLEST_SIDE_PIXELS, find_features, match_frames
 from cami2v.evaluation.measures.base import Figure, Frames, JudgedClip, Measure, Row, ShownMatches, UnusableVideo
+from cami2v.evaluation.pose_estimation.frame_matches import (
+    PYCOLMAP_VERSION,
+    SMALLEST_SIDE_PIXELS,
+    find_features,
+    match_frames,
+)
 
 _PAIRS = "mean over pairs of frames 1/16, 1/8 and 1/4 of the clip apart; a pair that does not match counts as worst"
 
@@ -86,7 +90,7 @@ class EpipolarErrors(Measure):
 
     def describe(self) -> dict[str, Any]:
         """Return the settings and pycolmap's version."""
-        return {"pycolmap": pycolmap.__version__, **vars(self)}
+        return {"pycolmap": PYCOLMAP_VERSION, **vars(self)}
 
     def judge(self, clip: JudgedClip) -> Row:
         """Match pairs of frames and measure them under the requested cameras."""
@@ -96,8 +100,21 @@ class EpipolarErrors(Measure):
         if min(frames.shape[1:3]) < SMALLEST_SIDE_PIXELS:
             detail = f"the smaller side must have {SMALLEST_SIDE_PIXELS} pixels at least"
             return self._row(clip, PairFailure.TOO_SMALL.value, detail, None)
-        matches = self._matches(frames)
-        shown = _shown(matches, clip)
+        matches = self.match_video(frames)
+        return {**self.judge_matches(clip, matches), "shown": _shown(matches, clip)}
+
+    def match_video(self, frames: Frames) -> Matches:
+        """Match the pairs of frames that are measured, without looking at any camera."""
+        features = [find_features(frame, max_features=self.max_features) for frame in frames]
+        return {
+            (first, second): match_frames(
+                features[first], features[second], min_matches=self.min_matches, max_error_pixels=self.ransac_pixels
+            )
+            for first, second in pairs_to_match(len(frames))
+        }
+
+    def judge_matches(self, clip: JudgedClip, matches: Matches) -> Row:
+        """Measure a clip's matches under its requested cameras."""
         pairs = pair_errors(
             matches,
             clip.cameras.world_to_camera,
@@ -108,12 +125,12 @@ class EpipolarErrors(Measure):
         matched = [pair for pair in pairs if pair.matches]
         if 2 * len(matched) < len(pairs):
             detail = f"{len(pairs) - len(matched)} of {len(pairs)} pairs have less than {self.min_matches} matches"
-            return {**self._row(clip, PairFailure.TOO_FEW_MATCHES.value, detail, pairs), "shown": shown}
+            return self._row(clip, PairFailure.TOO_FEW_MATCHES.value, detail, pairs)
         most = max((pair.displacement_pixels for pair in matched), default=0.0)
         if most < self.still_pixels and moves(clip.cameras.world_to_camera):
             detail = f"matches move by {most:.2g} pixels at most, the requested camera moves"
-            return {**self._row(clip, PairFailure.STANDS_STILL.value, detail, pairs), "shown": shown}
-        return {**self._row(clip, None, "", pairs), "shown": shown}
+            return self._row(clip, PairFailure.STANDS_STILL.value, detail, pairs)
+        return self._row(clip, None, "", pairs)
 
     def crashed(self, clip: JudgedClip) -> Row:
         """Return a failed row."""
@@ -148,15 +165,6 @@ class EpipolarErrors(Measure):
             "pairs": len(pairs),
             "unmatched_pairs": sum(pair["matches"] == 0 for pair in pairs),
             "penalised_clips": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
-        }
-
-    def _matches(self, frames: Frames) -> dict[tuple[int, int], Any]:
-        features = [find_features(frame, max_features=self.max_features) for frame in frames]
-        return {
-            (first, second): match_frames(
-                features[first], features[second], min_matches=self.min_matches, max_error_pixels=self.ransac_pixels
-            )
-            for first, second in pairs_to_match(len(frames))
         }
 
     def _max_error(self, clip: JudgedClip) -> float:

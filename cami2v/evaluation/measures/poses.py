@@ -57,6 +57,10 @@ class CameraPoses(Measure):
         self.estimator = estimator
         self.trials = trials
 
+    def prepare(self) -> None:
+        """Raise ValueError where the estimator misses something."""
+        self.estimator.prepare()
+
     def describe(self) -> dict[str, Any]:
         """Return the estimator's settings and the number of trials."""
         return {**self.estimator.describe(), "trials": self.trials}

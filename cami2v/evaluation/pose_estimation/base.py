@@ -33,8 +33,17 @@ class FailureReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SolutionQuality:
-    """What an estimate says about itself, without ground truth."""
+class Quality:
+    """What an estimate says about itself, without ground truth; each kind of estimator has its own."""
+
+    def describe(self) -> str:
+        """Return the quality in a phrase."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolutionQuality(Quality):
+    """Of a reconstruction, by its own matches and points."""
 
     points: int
     reprojection_error_pixels: float
@@ -45,6 +54,12 @@ class SolutionQuality:
     """Share of verified matches with parallax that lie behind one of their two cameras."""
     extent_to_depth: float
     """Largest distance from the first camera, over the median depth of the points."""
+    rescued_by: str = ""
+    """What turned a failure or a reversed depth into this solution; pixels are those of the frames it was made from."""
+
+    def describe(self) -> str:
+        """Return the quality in a phrase."""
+        return f"{self.points} points, {self.reprojection_error_pixels:.2g} pixels off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +67,7 @@ class EstimatedPath:
     """A camera for every frame, in the estimator's own world and unit."""
 
     world_to_camera: Float64[np.ndarray, "frames 3 4"]
-    quality: SolutionQuality
+    quality: Quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +83,9 @@ PoseEstimate = EstimatedPath | FailedEstimate
 
 class PoseEstimator(ABC):
     """Estimates camera paths. Instances are picklable: clips are spread over processes."""
+
+    def prepare(self) -> None:  # noqa: B027  # most estimators need nothing
+        """Raise ValueError where what estimating needs is not there (a package, weights)."""
 
     @abstractmethod
     def estimate(self, frames: Frames, intrinsics_pixels: IntrinsicsPixels, seed: int) -> PoseEstimate:

@@ -1,11 +1,12 @@
 """Is a reconstruction believable? Judged by its own matches and points, without ground truth.
 
-What this cannot see: on a nearly planar or distant scene a path with its depth reversed fits the matches as well as the
-true one. Such solutions count as large errors; the median over trials limits them.
+What this cannot see: on a nearly planar or distant scene a path with its depth reversed fits the matches about as well
+as the true one, within the range of good paths of other clips. `reversed_depth` compares the two on the same matches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,14 @@ import numpy as np
 import pycolmap
 from jaxtyping import Float64
 
-from cami2v.evaluation.pose_estimation.base import FailedEstimate, FailureReason, IntrinsicsPixels, SolutionQuality
-from cami2v.evaluation.pose_estimation.two_view_matches import PairMatches, agreement
+from cami2v.evaluation.pose_estimation.base import (
+    EstimatedPath,
+    FailedEstimate,
+    FailureReason,
+    IntrinsicsPixels,
+    SolutionQuality,
+)
+from cami2v.evaluation.pose_estimation.two_view_matches import PairMatches, agreement, epipolar_cost
 
 PosedFrames = Float64[np.ndarray, "frames 3 4"]
 
@@ -89,6 +96,22 @@ def assess(
         epipolar_outlier_share=agreed.epipolar_outlier_share,
         behind_camera_share=agreed.behind_camera_share,
         extent_to_depth=extent_to_depth(path, points),
+    )
+
+
+def best_fit(
+    paths: Sequence[EstimatedPath],
+    matches: list[PairMatches],
+    intrinsics_pixels: IntrinsicsPixels,
+    *,
+    max_error_pixels: float,
+) -> EstimatedPath:
+    """Return the path that the matches fit best; the first of equals."""
+    return min(
+        paths,
+        key=lambda estimate: epipolar_cost(
+            matches, estimate.world_to_camera, intrinsics_pixels, max_error_pixels=max_error_pixels
+        ),
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pycolmap
 from jaxtyping import Float64
 
+from cami2v.geometry.two_view import Rays, rays, relative_pose, sampson_pixels
+
 PARALLAX_DEGREES = 2.0
 """Rays that meet under a smaller angle say nothing about being in front of or behind a camera."""
 
@@ -53,6 +55,29 @@ def read_matches(database: Path) -> list[PairMatches]:
     return pairs
 
 
+def epipolar_cost(
+    pairs: list[PairMatches],
+    world_to_camera: Float64[np.ndarray, "frames 3 4"],
+    intrinsics_pixels: Float64[np.ndarray, "frames 4"],
+    *,
+    max_error_pixels: float,
+) -> float:
+    """Return the mean squared distance of matches to their epipolar lines, each cut at the bound.
+
+    Of two paths for the same matches, the one with the lower cost explains them better.
+    """
+    distances = [
+        sampson_pixels(
+            pair.first,
+            pair.second,
+            *world_to_camera[[pair.first_frame, pair.second_frame]],
+            *intrinsics_pixels[[pair.first_frame, pair.second_frame]],
+        )
+        for pair in pairs
+    ]
+    return float(np.mean(np.minimum(np.concatenate(distances), max_error_pixels) ** 2)) if distances else 0.0
+
+
 def agreement(
     pairs: list[PairMatches],
     world_to_camera: Float64[np.ndarray, "frames 3 4"],
@@ -64,9 +89,10 @@ def agreement(
     outliers = matches = behind = with_parallax = 0
     for pair in pairs:
         a, b = pair.first_frame, pair.second_frame
-        rotation, translation = _relative(world_to_camera[a], world_to_camera[b])
-        rays_a, rays_b = _rays(pair.first, intrinsics_pixels[a]), _rays(pair.second, intrinsics_pixels[b])
-        distances = _sampson_pixels(rays_a, rays_b, rotation, translation, intrinsics_pixels[a], intrinsics_pixels[b])
+        cameras = (world_to_camera[a], world_to_camera[b], intrinsics_pixels[a], intrinsics_pixels[b])
+        distances = sampson_pixels(pair.first, pair.second, *cameras)
+        rotation, translation = relative_pose(world_to_camera[a], world_to_camera[b])
+        rays_a, rays_b = rays(pair.first, intrinsics_pixels[a]), rays(pair.second, intrinsics_pixels[b])
         turned = rays_a @ rotation.T
         far = _angle_degrees(turned, rays_b) > PARALLAX_DEGREES
         matches += len(distances)
@@ -80,45 +106,12 @@ def agreement(
     )
 
 
-Rays = Float64[np.ndarray, "matches 3"]
-Rotation = Float64[np.ndarray, "3 3"]
-Vector = Float64[np.ndarray, "3"]
-Intrinsics = Float64[np.ndarray, "4"]
-
-
-def _relative(first: Float64[np.ndarray, "3 4"], second: Float64[np.ndarray, "3 4"]) -> tuple[Rotation, Vector]:
-    rotation = second[:, :3] @ first[:, :3].T
-    return rotation, second[:, 3] - rotation @ first[:, 3]
-
-
-def _rays(points: Float64[np.ndarray, "matches 2"], intrinsics: Intrinsics) -> Rays:
-    normalized = (points - intrinsics[2:]) / intrinsics[:2]
-    return np.concatenate([normalized, np.ones((len(points), 1))], axis=1)
-
-
-def _sampson_pixels(
-    rays_a: Rays,
-    rays_b: Rays,
-    rotation: Rotation,
-    translation: Vector,
-    intrinsics_a: Intrinsics,
-    intrinsics_b: Intrinsics,
-) -> Float64[np.ndarray, " matches"]:
-    """First-order distance to the epipolar constraint (Hartley and Zisserman, 11.4.3)."""
-    essential = np.cross(translation, rotation, axisb=0, axisc=0)
-    lines_b, lines_a = rays_a @ essential.T, rays_b @ essential
-    # The gradient is taken with respect to pixels; rays are normalised coordinates.
-    gradient = ((lines_b[:, :2] / intrinsics_b[:2]) ** 2).sum(1) + ((lines_a[:, :2] / intrinsics_a[:2]) ** 2).sum(1)
-    # Without translation there is no constraint: 0 / 0 counts as no distance.
-    return np.abs((rays_b * lines_b).sum(1)) / np.sqrt(np.maximum(gradient, np.finfo(np.float64).tiny))
-
-
 def _angle_degrees(first: Rays, second: Rays) -> Float64[np.ndarray, " matches"]:
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.degrees(np.arccos(np.clip((first * second).sum(1) / norms, -1, 1)))
 
 
-def _depths(turned: Rays, rays_b: Rays, translation: Vector) -> Float64[np.ndarray, "matches 2"]:
+def _depths(turned: Rays, rays_b: Rays, translation: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "matches 2"]:
     """Least-squares depths of depth_a * turned + translation = depth_b * rays_b, one row per match."""
     aa, ab, bb = (turned**2).sum(1), -(turned * rays_b).sum(1), (rays_b**2).sum(1)
     right_a, right_b = -(turned @ translation), rays_b @ translation

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cami2v.evaluation.camera_metrics import camera_errors
-from cami2v.evaluation.pose_estimation.base import EstimatedPath, FailedEstimate, FailureReason
+from cami2v.evaluation.pose_estimation.base import EstimatedPath, FailedEstimate, FailureReason, SolutionQuality
+from cami2v.evaluation.pose_estimation.mappers import GlobalMapper
 from tests.cami2v.evaluation.clips import REPOSITORY, PosedFrames, configured_estimator, real_clip, synthetic_clip
 
 
@@ -58,6 +61,46 @@ def test_frames_too_small_for_features_fail_with_a_reason(size: tuple[int, int])
     assert f"{size[0]}x{size[1]} pixels" in first.detail
 
 
+@pytest.mark.parametrize("key", ["attempts", "enlarge_partial"])
+def test_rescues_of_less_than_one_are_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=f"evaluation.estimator.{key}=0: must be at least 1"):
+        configured_estimator(f"evaluation.estimator.{key}=0")
+
+
+class RegistersEnlargedFrames(GlobalMapper):
+    """Reconstructs nothing itself; says which frames it was shown."""
+
+    def _attempt(self, clip: Any, seed: int) -> tuple[Any, list[Any]]:
+        with Image.open(next(clip.images.iterdir())) as image:
+            size = image.size
+        if size == (64, 48):
+            return FailedEstimate(reason=FailureReason.UNREGISTERED_FRAME, detail="2 of 5"), []
+        path = np.tile(np.eye(4)[:3], (5, 1, 1))
+        path[:, 0, 3] = clip.intrinsics_pixels[0] @ [1, 0, 1, 0]
+        quality = SolutionQuality(
+            points=9,
+            reprojection_error_pixels=0.5,
+            epipolar_outlier_share=0.0,
+            behind_camera_share=0.0,
+            extent_to_depth=1.0,
+        )
+        return EstimatedPath(world_to_camera=path, quality=quality), []
+
+
+def test_a_partly_registered_clip_is_tried_again_enlarged() -> None:
+    settings = dict(vars(configured_estimator()))
+    frames, intrinsics = np.zeros((5, 48, 64, 3), np.uint8), np.tile([60.0, 50.0, 32.0, 24.0], (5, 1))
+    (estimate,) = RegistersEnlargedFrames(**{**settings, "enlarge_partial": 2}).estimate_trials(
+        frames, intrinsics, (0,)
+    )
+    assert isinstance(estimate, EstimatedPath)
+    assert isinstance(estimate.quality, SolutionQuality)
+    assert estimate.quality.rescued_by == "enlarged frames"
+    assert estimate.world_to_camera[0, 0, 3] == 2 * (60 + 32), "the intrinsics must belong to the enlarged frames"
+    (failed,) = RegistersEnlargedFrames(**settings).estimate_trials(frames, intrinsics, (0,))
+    assert isinstance(failed, FailedEstimate)
+
+
 def test_the_incremental_mapper_is_a_choice() -> None:
     estimator = configured_estimator("evaluation/estimator=incremental_mapper")
     assert estimator.describe()["estimator"] == "IncrementalMapper"
@@ -75,11 +118,12 @@ def test_recovers_the_path_of_a_real_clip(number: int) -> None:
     assert found["TransErr_sum"] < 0.4
 
 
-def test_importing_the_estimators_leaves_sigterm_alone() -> None:
+@pytest.mark.parametrize("module", ["pose_estimation.mappers", "measures.epipolar"])
+def test_importing_what_uses_pycolmap_leaves_sigterm_alone(module: str) -> None:
     program = (
         "import os, signal\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('heard'), os._exit(7)))\n"
-        "from cami2v.evaluation.pose_estimation import mappers\n"
+        f"import cami2v.evaluation.{module}\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "signal.pause()\n"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cami2v.evaluation.pose_estimation.base import FailureReason, SolutionQuality
-from cami2v.evaluation.pose_estimation.solution_quality import SolutionBounds, extent_to_depth
-from cami2v.evaluation.pose_estimation.two_view_matches import PairMatches, agreement
+from cami2v.evaluation.pose_estimation.base import EstimatedPath, FailureReason, SolutionQuality
+from cami2v.evaluation.pose_estimation.solution_quality import SolutionBounds, best_fit, extent_to_depth
+from cami2v.evaluation.pose_estimation.two_view_matches import PairMatches, agreement, epipolar_cost
 
 FRAMES = 4
 # fx and fy differ: errors are measured in pixels of both axes.
@@ -62,6 +62,19 @@ def test_a_wrong_path_leaves_matches_off_their_lines() -> None:
     wrong[2, 1, 3] += 0.3
     agreed = agreement(matches(walk(0.3)), wrong, INTRINSICS, max_error_pixels=4.0)
     assert agreed.epipolar_outlier_share > 0.3
+
+
+def test_the_path_that_fits_best_is_taken() -> None:
+    paths = [EstimatedPath(world_to_camera=walk(0.3), quality=GOOD) for _ in range(3)]
+    for number, off in ((0, 0.3), (2, 0.01)):
+        paths[number].world_to_camera[2, 1, 3] += off
+    seen = matches(walk(0.3))
+    costs = [epipolar_cost(seen, path.world_to_camera, INTRINSICS, max_error_pixels=4.0) for path in paths]
+    assert costs[1] < 1e-20 < costs[2] < costs[0] <= 16
+    for order in ([0, 1, 2], [2, 0, 1]):
+        chosen = best_fit([paths[number] for number in order], seen, INTRINSICS, max_error_pixels=4.0)
+        assert chosen is paths[1]
+    assert epipolar_cost([], walk(0.3), INTRINSICS, max_error_pixels=4.0) == 0
 
 
 def test_epipolar_distance_is_in_pixels() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cami2v.geometry.two_view import Points
 
+PYCOLMAP_VERSION: str = pycolmap.__version__
 SMALLEST_SIDE_PIXELS = 32
 """Frames below 16 pixels make pycolmap 4.2.1 abort; up to here it finds a handful of features at best."""
 
