@@ -15,6 +15,7 @@ class TrajectoryPage {
       points: new Float32Array(bytes(cloud.points).buffer), colours: bytes(cloud.colours), corners: cloud.corners,
     };
     this.world = new World(root.querySelector(".world"), this.data.scene, () => [[this.frame, "#c2500a"]], drawn);
+    this.world.zoom = drawn ? 1.5 : 1;  // what leaves the canvas at its corners is seen beside it
     if (this.video) {
       this.video.src = URL.createObjectURL(new Blob([bytes(this.data.video)], { type: "video/mp4" }));
     }

@@ -82,7 +82,8 @@ def write_scene(
 def _video(seen: SeenImage) -> str:
     height, width = seen.video.shape[1:3]
     return (
-        f'<figure class="seen"><video muted playsinline width="{width}" height="{height}"></video>'
+        f'<figure class="seen" style="width:{width}px">'
+        f'<video muted playsinline style="aspect-ratio:{width}/{height}"></video>'
         f"<figcaption>{html.escape(_SEEN)}</figcaption></figure>"
     )
 

@@ -76,7 +76,8 @@ def warp(
 def read_depth(path: Path, height: int, width: int) -> Float32[Tensor, "height width"]:
     """Read a depth map: .npy, .npz (its only array, or `depth`), or a 16-bit PNG in thousandths; 0 where unknown.
 
-    It is brought to the size without mixing depths. Raises ValueError for anything else.
+    Of a clip's depth maps as `cami2v data scale` reads them (`depth_millimetres`), it is the first, in metres. Depths
+    are brought to the size without mixing them. Raises ValueError for anything else.
     """
     allowed = "a .npy or .npz array (rows, columns), or a 16-bit .png in thousandths of a unit"
     if not path.is_file():
@@ -86,11 +87,7 @@ def read_depth(path: Path, height: int, width: int) -> Float32[Tensor, "height w
             values = np.asarray(Image.open(path), dtype=np.float32) / 1000
         elif path.suffix in (".npy", ".npz"):
             loaded = np.load(path, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                values = loaded
-            else:
-                with loaded:
-                    values = loaded["depth" if "depth" in loaded.files or len(loaded.files) != 1 else loaded.files[0]]
+            values = loaded if isinstance(loaded, np.ndarray) else _from_archive(loaded)
         else:
             raise ValueError(f"ends in {path.suffix!r}")
         depth = torch.from_numpy(np.squeeze(np.asarray(values)).astype(np.float32))
@@ -99,6 +96,13 @@ def read_depth(path: Path, height: int, width: int) -> Float32[Tensor, "height w
     if depth.ndim != 2:
         raise ValueError(f"depth file {path}: shape {tuple(depth.shape)}; give {allowed}")
     return functional.interpolate(depth[None, None], size=(height, width), mode="nearest-exact")[0, 0]
+
+
+def _from_archive(loaded: np.lib.npyio.NpzFile) -> np.ndarray:
+    with loaded:
+        if "depth_millimetres" in loaded.files:
+            return loaded["depth_millimetres"][0].astype(np.float32) / 1000
+        return loaded["depth" if "depth" in loaded.files or len(loaded.files) != 1 else loaded.files[0]]
 
 
 def cloud(

@@ -12,8 +12,14 @@ from torch import Tensor
 
 from cami2v.inference.image_clip import field_of_view_intrinsics
 from cami2v.trajectories.choose import choose
+from cami2v.trajectories.preview import warp_along
 from cami2v.trajectories.trajectory import zoomed
 from cami2v.trajectories.warp import Warped, cloud, read_depth, warp
+from data_pipeline.synthetic.render import render_frame
+from data_pipeline.synthetic.surfaces import build_scene
+from data_pipeline.synthetic.world import camera_path, intrinsics_pixels, plan_sources
+from data_pipeline.synthetic.write import LEVELS, TEXELS_PER_PIXEL_COLUMN
+from tests.data_pipeline.synthetic.worlds import small_world
 
 HEIGHT, WIDTH = 48, 64
 
@@ -93,6 +99,31 @@ def test_a_dolly_zoom_keeps_the_size_of_the_subject(name: str) -> None:
     assert abs(int((plain.video[0, -1, 24] > 0.5).sum()) - 16) >= 4, "without the zoom it would change"
 
 
+def test_a_warped_frame_is_what_the_world_renders() -> None:
+    """The first frame of a synthetic clip moved to its last camera, against the world's own rendering there."""
+    world = small_world(path_kinds=("truck",))
+    source = plan_sources(world)[0]
+    path = torch.from_numpy(camera_path(world, source, source.clips[0]))[[0, -1]]
+    intrinsics = intrinsics_pixels(world, source)
+    scene = build_scene(source.room_name, round(TEXELS_PER_PIXEL_COLUMN * world.width), LEVELS)
+    rendered = [render_frame(scene, pose.numpy(), intrinsics, world.height, world.width, 2) for pose in path]
+    first, last = (torch.from_numpy(image).permute(2, 0, 1).float() / 127.5 - 1 for image, _ in rendered)
+    own = torch.from_numpy(intrinsics)
+    seen = warp(first, torch.from_numpy(rendered[0][1]), torch.linalg.inv(path[0]) @ path, own.repeat(2, 1), own)
+    there = seen.covered[1]
+    assert 0.6 < there.float().mean() < 1
+    error, unmoved = ((each - last).abs().mean(0)[there].mean().item() for each in (seen.video[:, 1], first))
+    assert error < 0.1 * unmoved
+
+
+def test_the_image_is_that_of_the_condition_frame() -> None:
+    image, path = picture(), choose("dolly_zoom_in", frames=5, extent=0.4)
+    # Its camera is 0.3 ahead of the first, the subject 0.7 ahead of it.
+    seen = warp_along(image, plane(0.7), path, condition_frame=3, field_of_view_degrees=None)
+    torch.testing.assert_close(seen.video[:, 3], image, rtol=0, atol=1e-6)
+    assert (seen.video[:, 0] - image).abs().mean() < 0.1, "a wall at the subject's distance keeps its size"
+
+
 def test_coming_closer_leaves_no_cracks() -> None:
     seen = along("zoom_in", picture(), plane(1.0), frames=3, extent=0.6)
     assert bool(seen.covered.all())
@@ -121,7 +152,8 @@ def test_depth_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", depth=values[None], other=values)
     np.savez(tmp_path / "c.npz", anything=values)
     Image.fromarray((values * 1000).astype(np.uint16)).save(tmp_path / "d.png")
-    for name in ("a.npy", "b.npz", "c.npz", "d.png"):
+    np.savez(tmp_path / "e.npz", depth_millimetres=(values[None] * 1000).astype(np.uint16))
+    for name in ("a.npy", "b.npz", "c.npz", "d.png", "e.npz"):
         read = read_depth(tmp_path / name, 4, 6)
         assert read.unique().tolist() == [0, 1, 2, 3]
         assert read[0, 2:4].tolist() == [1, 2], "depths are not mixed"
