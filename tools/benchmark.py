@@ -4,6 +4,7 @@ steps    what camera control costs per training step (--device, --backbone)
 loader   samples per second and core: raw 720p videos, packed shards, cached latents, on the same clips (--clips)
 trainer  the trainer's step over a bare one, the stall per checkpoint, a resume (--device, --backbone)
 packing  clips per second and core, and memory by number of clips: a few minutes
+fvd      CPU seconds per video, and memory by number of videos: a few minutes
 
 Without a name: steps, trainer and loader.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 import torch
 
 from tools.benchmark_clips import RenderedClips, posed, render
+from tools.benchmark_fvd import measure_fvd
 from tools.benchmark_loader import LoaderOptions, measure_loader
 from tools.benchmark_packing import measure_packing
 from tools.benchmark_report import Report, write_json, write_markdown
@@ -93,14 +95,23 @@ def _packing(options: argparse.Namespace) -> Report:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-MEASURE = {"steps": _steps, "trainer": _trainer, "loader": _loader, "packing": _packing}
+def _fvd(options: argparse.Namespace) -> Report:
+    folder = options.folder / "fvd"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        return measure_fvd(folder, options.videos, options.compared_rows)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+MEASURE = {"steps": _steps, "trainer": _trainer, "loader": _loader, "packing": _packing, "fvd": _fvd}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("benchmarks", nargs="*", choices=[*MEASURE, []], metavar="steps | trainer | loader | packing")
+    parser.add_argument("benchmarks", nargs="*", choices=[*MEASURE, []], metavar=" | ".join(MEASURE))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--frames", type=int, default=16, help="of a sample")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
@@ -121,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     loader.add_argument("--worker-samples", type=int, default=64, help="per timing of worker processes")
     packing = parser.add_argument_group("packing")
     packing.add_argument("--packed-clips", type=int, nargs="+", default=[100, 300, 1000])
+    fvd = parser.add_argument_group("fvd")
+    fvd.add_argument(
+        "--videos", type=int, nargs="+", default=(4, 16, 64), metavar="COUNT", help="sizes of sets, judged"
+    )
+    fvd.add_argument("--compared-rows", type=int, nargs="+", default=(500, 2000, 8000), metavar="COUNT")
     return parser
 
 

@@ -11,6 +11,7 @@ import torch
 from cami2v.file_hash import file_sha256
 from cami2v.video import write_mp4
 from tests.cami2v.evaluation.detectors import PixelStatistics
+from tools.benchmark_fvd import measure_fvd
 from tools.fvd import main
 
 
@@ -36,3 +37,12 @@ def test_folders_are_compared_and_say_what_they_held(tmp_path: Path, capsys: pyt
         main([str(weights.parent / "true"), str(tmp_path / "nowhere"), *flags, "--sha256", file_sha256(weights)]) == 2
     )
     assert "nowhere: no videos below it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_memory_of_judging_and_of_comparing_is_measured(tmp_path: Path) -> None:
+    report = measure_fvd(tmp_path / "new", videos=[1], rows=[3])
+    assert [table.rows[0][0] for table in report.tables] == ["1", "3"]
+    for found in (report.numbers["judged"][1], report.numbers["compared"][3]):
+        assert 50 < found["peak_mib_before"] <= found["peak_mib"]
+        assert found["cpu_seconds"] > 0
