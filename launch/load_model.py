@@ -17,7 +17,7 @@ from cami2v.checkpoints.integrity import hash_weights
 from cami2v.checkpoints.load import find_weights, load_weights, weight_names
 from cami2v.checkpoints.load_released import load_released, match_released
 from cami2v.checkpoints.report import LoadReport, RefusedWeightsError
-from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.sampler import Sampler
 from cami2v.model import VideoDiffusion
 from cami2v.training.run_folder import AVERAGE, WEIGHTS, RunFolder
 from launch.build import build_model, build_skeleton
@@ -46,7 +46,7 @@ class LoadedModel:
     """A model ready to sample, and what it is."""
 
     model: VideoDiffusion
-    sampler: DDIMSampler
+    sampler: Sampler
     config: DictConfig
     """The training config: its own for a run, the experiment's for released files."""
     identity: dict[str, Any]

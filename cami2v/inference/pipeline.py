@@ -205,7 +205,7 @@ class Pipeline:
             portrait="crop",
             field_of_view_degrees=request.field_of_view_degrees,
             frame_stride=request.frame_stride,
-            frames_per_second=request.frames_per_second,
+            frames_per_second=request.told_frames_per_second,
             seed=request.seed,
             compatibility=request.compatibility,
         )

@@ -28,8 +28,7 @@ class Placement:
         self.model = model
         self.device = device
         self.offload = offload
-        if not offload:
-            model.to(device)
+        model.to("cpu" if offload else device)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:

@@ -148,7 +148,7 @@ class Request:
     height: int
     width: int
     frame_stride: int
-    frames_per_second: float | None
+    told_frames_per_second: float | None
     """What a model conditioned on frames per second is told; None: 29.97 divided by the stride."""
     condition_frame: int
     """Which frame the image is."""

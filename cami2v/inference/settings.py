@@ -58,7 +58,7 @@ class VideoSettings:
     eta: float | None = None
     order: Literal[1, 2, 3] | None = None
     frame_stride: int | None = None
-    frames_per_second: float | None = None
+    told_frames_per_second: float | None = None
     condition_frame: int = 0
     end_image: Any = None
     overlap: int = 4
@@ -157,7 +157,7 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
                 height=high,
                 width=wide,
                 frame_stride=defaults.frame_stride if chosen.frame_stride is None else chosen.frame_stride,
-                frames_per_second=chosen.frames_per_second,
+                told_frames_per_second=chosen.told_frames_per_second,
                 condition_frame=chosen.condition_frame,
                 seed=own["seed"],
                 sampler=sampler,
@@ -230,7 +230,7 @@ def picture_levels(picture: Picture) -> np.ndarray:
 def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: ModelFacts) -> None:
     if frames < 1:
         raise ValueError(f"frames: got {frames}, expected a number above 0")
-    for key in ("frame_stride", "frames_per_second", "decode_frames"):
+    for key in ("frame_stride", "told_frames_per_second", "decode_frames"):
         value = getattr(chosen, key)
         if value is not None and value <= 0:
             raise ValueError(f"{key}: got {value}, expected a number above 0")
