@@ -28,6 +28,8 @@ STEPS = 10
 TRAIN = ["experiment=demo", "trainer.checkpoint_every_steps=3", "trainer.validate_every_steps=0", "logging=off"]
 ONE = ["trainer.global_batch_size=2", "trainer.micro_batch_size=2"]
 TWO = ["engine=ddp", "cluster.processes=2", "trainer.global_batch_size=2", "trainer.micro_batch_size=1"]
+LONGEST_RUN = 900.0
+"""Seconds until a run is given up."""
 Act = Callable[[subprocess.Popen[str], Path], None]
 
 
@@ -149,7 +151,7 @@ def inject(case: Case, parent: Path, shards: Path, expected: list[float | None])
         if case.act is not None:
             wait_for_step(folder, STEP - 1, process)
             case.act(process, folder)
-        said = process.communicate(timeout=300)[1]
+        said = process.communicate(timeout=LONGEST_RUN)[1]
         line = first_line(said)
         lost = "nothing"
         good = process.returncode == case.code and case.says in line
@@ -157,7 +159,7 @@ def inject(case: Case, parent: Path, shards: Path, expected: list[float | None])
         if case.resumes:
             (folder / "filler").unlink(missing_ok=True)
             resumed = start(folder, shards, [*overrides, "resume=auto"], {}, fault=None)
-            trouble = resumed.communicate(timeout=300)[1]
+            trouble = resumed.communicate(timeout=LONGEST_RUN)[1]
             same = resumed.returncode == 0 and losses(folder) == expected
             again = done - continued_from(trouble)
             lost = f"nothing; {again} step{'s'[: again > 1]} computed again" if again > 0 else "nothing"
@@ -192,7 +194,7 @@ def reference(folder: Path, shards: Path, overrides: Sequence[str], steps: int) 
     if len(losses(folder)) == steps:
         return losses(folder)
     process = start(folder, shards, [*overrides, f"trainer.max_steps={steps}"], {}, fault=None)
-    said = process.communicate(timeout=300)[1]
+    said = process.communicate(timeout=LONGEST_RUN)[1]
     if process.returncode:
         raise SystemExit(f"the undisturbed run failed:\n{said}")
     return losses(folder)

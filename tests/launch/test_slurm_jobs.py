@@ -210,7 +210,7 @@ def test_a_sweep_is_killed_and_its_jobs_are_not(cluster: SlurmCluster, tmp_path:
         return str(json.loads((runs[number] / "slurm" / "submitted.json").read_text())["job"])
 
     sweep = start()
-    wait(sweep, lambda: steps_done(runs[2]) == 2 and steps_done(runs[3]) == 4, "trials 2 and 3")
+    wait(sweep, lambda: steps_done(runs[2]) == 2 and steps_done(runs[3]) >= 4, "trials 2 and 3")
     comes_back(cluster, job(3), runs[3] / "slurm" / f"train-{job(3)}.log")
     cluster.command("scancel", job(2))
     wait(sweep, lambda: all((run / "starts").is_file() for run in runs), "the last trials")

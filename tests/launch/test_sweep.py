@@ -84,7 +84,8 @@ def test_eight_trials_of_which_one_raises_one_is_killed_and_the_sweep_too(tmp_pa
             assert row["value"] == row["parameters"]["optimizer.weight_decay"] + 1 / 8
             assert steps(run) == list(range(1, 9))
         begun = (run / "starts").read_text().splitlines()
-        assert len(begun) == row["starts"]
+        # One that was interrupted at once had no time to note it.
+        assert 1 <= len(begun) <= row["starts"]
         assert len({line.split()[1] for line in begun}) == 1
     assert [row["starts"] for row in table[:3]] == [1, 1, 1]
     # Trial 3 was preempted once, trial 4 ran when the sweep was killed; both may have been interrupted as well.
