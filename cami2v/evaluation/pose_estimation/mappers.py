@@ -7,11 +7,13 @@ from pathlib import Path
 import pycolmap
 
 from cami2v.evaluation.pose_estimation.structure_from_motion import StructureFromMotion
+from cami2v.evaluation.stopwatch import timed
 
 
 class GlobalMapper(StructureFromMotion):
     """All cameras at once (GLOMAP, arXiv 2407.20219, inside pycolmap). Better and steadier on short clips."""
 
+    @timed("mapping")
     def map(self, database: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
         """Run rotation averaging, global positioning and bundle adjustment."""
         options = pycolmap.GlobalPipelineOptions()
@@ -28,6 +30,7 @@ class GlobalMapper(StructureFromMotion):
 class IncrementalMapper(StructureFromMotion):
     """Camera after camera (COLMAP). An alternative to compare with; on short clips worse than `GlobalMapper`."""
 
+    @timed("mapping")
     def map(self, database: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
         """Register and adjust camera after camera from one initial pair."""
         options = pycolmap.IncrementalPipelineOptions()
