@@ -147,7 +147,11 @@ def test_containers_hold_the_whole_task(tmp_path: Path, program: str, words: lis
         ("train", ["cluster.gpus_per_node=many"], "cluster.gpus_per_node=many: expected a number or <type>:<number>"),
         ("train", ["cluster.node=2"], "cluster.node"),
         ("train", ["cluster.setup=['a\nb']"], "line break"),
-        ("train", ["cluster.array=3"], "cluster.array=3: train cannot be shared by the tasks of an array (evaluate, pack"),
+        (
+            "train",
+            ["cluster.array=3"],
+            "cluster.array=3: train cannot be shared by the tasks of an array (evaluate, pack",
+        ),
         ("train", ["engine=zero2", "cluster.nodes=3"], "trainer.global_batch_size: got 8, expected a multiple of 3"),
         ("train", ["cluster.nodes=2"], "engine.kind: got single, but the run has 2 processes"),
         ("train", ["engine=ddp", "cluster.nodes=2", "data.num_workers=9"], "4 shards for 18 readers"),
