@@ -56,13 +56,17 @@ def evaluation(root: Path, frames: int = FRAMES) -> EvaluationFolder:
 
 
 def judge(folder: EvaluationFolder, *measures: VideoFeatures, last_first: bool = False) -> dict[str, list[Row]]:
-    """Measure a folder, its clips split between the measures; return the rows in clip order."""
+    """Measure a folder, its clips split between the measures; return the rows in clip order, but for their cost."""
     jobs = sorted(open_jobs(folder, measures[0]), key=lambda job: job.clip.clip_id, reverse=last_first)
     for number, each in enumerate(measures):
         list(measure_clips(folder, each, jobs[number :: len(measures)], processes=1))
-    return {
+    stored = {
         name: [read_json(folder.measurement("fvd_styleganv", name, clip)) for clip in folder.clip_ids()]
         for name in folder.video_sets()
+    }
+    return {
+        name: [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+        for name, rows in stored.items()
     }
 
 
