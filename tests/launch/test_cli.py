@@ -45,7 +45,7 @@ def test_an_unknown_verb_is_answered_in_one_line():
     assert result.returncode == 2
     assert result.stderr == (
         "error: cami2v has no verb 'trian'; did you mean 'train'? "
-        "(verbs: data, pack, train, sweep, sample, trajectory, evaluate, compare, weights, doctor)\n"
+        f"(verbs: {', '.join(cli.VERBS)})\n"
     )
 
 
