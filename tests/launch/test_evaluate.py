@@ -42,14 +42,20 @@ def evaluate(shards: Path, output: Path, *overrides: str) -> None:
 
 
 def test_failures_are_reported_not_hidden(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(shards, tmp_path)
+    evaluate(shards, tmp_path, "compatibility=cami2v", "evaluation.bootstrap.level=0.9")
     output = capsys.readouterr().out
     assert "| ground truth (estimator's own error) | 2 | 0/2 | 4/4 | - |" in output
     assert output.splitlines()[-1] == str(tmp_path / "report.md")
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["evaluation"]["resolution"] == [36, 63]
     assert results["evaluation"]["checkpoint"] is None
-    assert {failure["reason"] for clip in results["clips"] for failure in clip["failures"]} == {"no model"}
+    failures = [failure for clip in results["clips"] for failure in clip["failures"]]
+    assert {failure["reason"] for failure in failures if failure["measure"] == "poses"} == {"no model"}
+    assert "2 of 2 clips and 4 of 4 trials vanish without a trace" in output
+    assert results["bootstrap"]["level"] == 0.9
+    page = (tmp_path / "report.html").read_text()
+    assert all((tmp_path / "report" / f"{clip['clip_id']}.html").is_file() for clip in results["clips"])
+    assert "Published procedure: ground truth" in page
 
 
 def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
@@ -66,7 +72,7 @@ def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("evaluation.trials=0", "evaluation.trials=0: must be at least 1"),
-        ("evaluation.measures={poses: null, frames: null}", "nothing would be measured"),
+        ("evaluation.measures={poses: null, epipolar: null, frames: null}", "nothing would be measured"),
         ("evaluation.clips=3", "3 clips asked for"),
         ("evaluation.interventions=true", "needs a model to intervene on"),
         ("evaluation.stages=[generate,judge]", "evaluation.stages"),
