@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from launch.compose import compose_config
 from launch.evaluate import run, share_of_process
 from launch.pack import run as pack
 from tests.launch.untrained import random_run
+from tests.warm_processes import run_module
 
 CLIPS = 3
 MEASURE = "tests.launch.brightness.Brightness"
@@ -92,7 +91,8 @@ def test_ranks_and_tasks_in_any_order(
 
 def test_killed_in_two_stages(settings: list[str], undisturbed: Path, tmp_path: Path) -> None:
     overrides = [*settings, f"output={tmp_path}"]
-    subprocess.run([sys.executable, "-m", "tests.launch.killed_evaluation", *overrides], check=True, timeout=600)
+    killed = run_module("tests.launch.killed_evaluation", overrides)
+    assert killed.returncode == 0, killed.stderr
     assert not (tmp_path / "results.json").exists()
     evaluate(settings, tmp_path)
     same(tmp_path, undisturbed)
