@@ -44,8 +44,7 @@ def test_an_unknown_verb_is_answered_in_one_line():
     result = shell("trian")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: cami2v has no verb 'trian'; did you mean 'train'? "
-        f"(verbs: {', '.join(cli.VERBS)})\n"
+        f"error: cami2v has no verb 'trian'; did you mean 'train'? (verbs: {', '.join(cli.VERBS)})\n"
     )
 
 
