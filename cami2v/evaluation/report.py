@@ -52,7 +52,8 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
     if not folder.video_sets():
         raise ValueError(f"{folder.root}: no videos; run the generate and measure stages first")
     rows = {measure.name: read_rows(folder, measure) for measure in measures}
-    summary = {name: summarise(measures, rows, name, options.bootstrap) for name in folder.video_sets()}
+    distances = {measure.name: measure.distances(rows[measure.name]) for measure in measures}
+    summary = {name: summarise(measures, rows, name, distances, options.bootstrap) for name in folder.video_sets()}
     compatibility = {}
     if options.compatibility:
         measure = _with_published_figures(measures)

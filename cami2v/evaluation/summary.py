@@ -16,6 +16,9 @@ from cami2v.evaluation.measures.base import Figure, Measure, Row
 Rows = Mapping[str, Sequence[Row]]
 """What one measure says of the clips, by video set, in clip order."""
 
+Distances = Mapping[str, dict[str, Any]]
+"""What one measure says of whole sets, by video set."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureSummary:
@@ -51,9 +54,16 @@ class SetSummary:
 
 
 def summarise(
-    measures: Sequence[Measure], rows: Mapping[str, Rows], video_set: str, bootstrap: Bootstrap | None = None
+    measures: Sequence[Measure],
+    rows: Mapping[str, Rows],
+    video_set: str,
+    distances: Mapping[str, Distances],
+    bootstrap: Bootstrap | None = None,
 ) -> SetSummary:
-    """Summarise what the measures say of one video set; `rows` by measure. No intervals without `bootstrap`."""
+    """Summarise what the measures say of one video set; `rows` and `distances` by measure.
+
+    No intervals without `bootstrap`.
+    """
     judging = [measure for measure in measures if video_set in rows[measure.name]]
     figures: dict[str, FigureSummary] = {}
     for measure in judging:
@@ -64,12 +74,12 @@ def summarise(
             if values and figure.name in values[0]:
                 column = [each[figure.name] for each in values]
                 figures[figure.name] = summarise_figure(figure, column, penalties, bootstrap)
-    distances = {measure.name: measure.distances(rows[measure.name]).get(video_set, {}) for measure in judging}
+    between = {measure.name: distances.get(measure.name, {}).get(video_set, {}) for measure in judging}
     return SetSummary(
         clips=max((len(rows[measure.name][video_set]) for measure in judging), default=0),
         figures=figures,
         facts={measure.name: facts for measure in judging if (facts := measure.facts(rows[measure.name][video_set]))},
-        distances={name: numbers for name, numbers in distances.items() if numbers},
+        distances={name: numbers for name, numbers in between.items() if numbers},
     )
 
 

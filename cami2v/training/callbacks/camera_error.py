@@ -77,7 +77,7 @@ class CameraErrors(SampleJudge):
         for _ in measure_clips(folder, self.poses, jobs, processes=self.settings.processes):
             pass
         rows = [read_json(folder.measurement(self.poses.name, video_set, clip_id)) for clip_id in clip_ids]
-        return summarise([self.poses], {self.poses.name: {video_set: rows}}, video_set)
+        return summarise([self.poses], {self.poses.name: {video_set: rows}}, video_set, {})
 
     def _truth(self, run: RunContext) -> EvaluationFolder:
         return EvaluationFolder(run.folder.samples / "true_videos")
