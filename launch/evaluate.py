@@ -4,99 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from cami2v.batch import Cameras, ClipBatch
-from cami2v.camera_control.interventions import Trajectory
-from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
 from cami2v.evaluation.bootstrap import Bootstrap
-from cami2v.evaluation.camera_effect import Record, measured, not_measured
-from cami2v.evaluation.folder import GROUND_TRUTH, EvaluationFolder
-from cami2v.evaluation.generate import VIDEO_SETS, Animate, next_clip, write_generated, write_ground_truth
+from cami2v.evaluation.folder import EvaluationFolder
 from cami2v.evaluation.measure import count_open, measure_clips, open_jobs
 from cami2v.evaluation.measures.base import Measure
 from cami2v.evaluation.report import ReportOptions, report
 from cami2v.evaluation.wandb_tables import WandbSettings
-from cami2v.file_hash import file_sha256
-from cami2v.model import VideoDiffusion
 from data_pipeline.array_tasks import Share, share_of
-from data_pipeline.chosen_clips import ChosenClips
-from data_pipeline.evaluation_manifest import EvaluationManifest, read_evaluation_manifest, with_seeds
 from data_pipeline.file_locks import passing_lock
-from data_pipeline.loader import ClipLoader
-from data_pipeline.stages import stack_cameras
 from launch.compose import entry, instantiate_part, plain, settings
+from launch.evaluation_settings import EvaluationSettings, given_manifest
+from launch.evaluation_videos import generate
 from launch.made_videos import MadeVideos, MadeVideosSettings
-from launch.published_metadata import SUFFIXES, published_manifest, read_published_metadata
-
-Stage = Literal["generate", "measure", "report"]
-
-UNSEEN_IN_RESULTS = (
-    "_target_", "shards", "num_workers", "shuffle_window_shards", "shared_shards", "max_skip_rate", "cache_folder",
-    "cache_gigabytes", "timeout_seconds", "frozen_split",
-)  # fmt: skip
-"""Keys of `data` that change no clip of an evaluation; the shard set counts by its manifest's content."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationSettings:
-    """The keys of `evaluation`. `estimator` and `trials` are there for the measures to refer to."""
-
-    estimator: Any
-    measures: Mapping[str, Any]
-    clips: int | None
-    trials: int
-    processes: int
-    interventions: bool
-    crf: int
-    bootstrap: Mapping[str, Any]
-    compatibility: Literal["cami2v"] | None
-    clip_pages: bool
-    wandb: Mapping[str, Any]
-    stages: Sequence[Stage]
-    task: int | None
-    tasks: int | None
-    manifest: str | None
-
-    def validate(self) -> None:
-        """Raise ValueError for a number out of range."""
-        for name, value in (("clips", self.clips), ("processes", self.processes)):
-            if value is not None and value < 1:
-                raise ValueError(f"evaluation.{name}={value}: must be at least 1")
-        if not 0 <= self.crf <= 51:
-            raise ValueError(f"evaluation.crf={self.crf}: must be between 0 (lossless) and 51")
-
-    @property
-    def is_published(self) -> bool:
-        """Whether the manifest is published metadata, which says clips and captions but no frames."""
-        return self.manifest is not None and Path(self.manifest).suffix in SUFFIXES
-
-    @property
-    def trajectories(self) -> tuple[Trajectory, ...]:
-        """Return the trajectories to generate under."""
-        return ("right", "stationary", "shuffled") if self.interventions else ("right",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What a checkpoint contributes."""
-
-    model: VideoDiffusion
-    animate: Animate
-    data: dict[str, Any]
-    identity: dict[str, Any]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return next(self.model.parameters()).device
 
 
 def run(config: DictConfig) -> None:
@@ -111,7 +36,7 @@ def run(config: DictConfig) -> None:
             measure.prepare()
     if "generate" in evaluation.stages:
         if config.videos is None:
-            _generate(config, evaluation, folder, share)
+            generate(config, evaluation, folder, share)
         else:
             _place(config, evaluation, folder, share)
     if "measure" in evaluation.stages:
@@ -142,129 +67,10 @@ def _place(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluatio
             "manifest.json of that evaluation"
         )
     keys = {key: config[key] for key in MadeVideosSettings.__dataclass_fields__}
-    made = MadeVideos(settings(DictConfig(keys), MadeVideosSettings, "evaluate"), _given(evaluation), evaluation.clips)
-    made.place(folder, share)
-
-
-def _generate(config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, share: Share) -> None:
-    checkpoint = _load(config) if config.checkpoint is not None else None
-    if checkpoint is None and evaluation.interventions:
-        raise ValueError("evaluation.interventions=true: needs a model to intervene on, set checkpoint=<run folder>")
-    data = plain(config.data, "data")
-    defaults = checkpoint.data if checkpoint else plain(config.without_checkpoint, "without_checkpoint")
-    given = _given(evaluation)
-    if given is not None:
-        defaults = _of_manifest(given, evaluation, defaults, data, trained=checkpoint is not None)
-    data = {**defaults, **{key: value for key, value in data.items() if value is not None}}
-    loader: ClipLoader = instantiate_part(data, "data")
-    manifest, chosen = _chosen_clips(config, evaluation, loader, given)
-    effect = _camera_effect(config, checkpoint, loader) if checkpoint else None
-    identity = {
-        "shards": str(loader.folder.resolve()),
-        "shards_sha256": file_sha256(loader.folder / "manifest.json"),
-        "manifest_sha256": manifest.sha256,
-        **{key: value for key, value in data.items() if key not in UNSEEN_IN_RESULTS},
-        **({"seed": config.seed} if given is None else {"frame_stride": "manifest", "seed": "manifest"}),
-        "clips": len(manifest.clips),
-        "crf": evaluation.crf,
-        "checkpoint": checkpoint.identity if checkpoint else None,
-    }
-    folder.claim(identity, manifest.as_json())
-    if effect is not None and share.task == 0:
-        folder.record_camera_effect(effect)
-    others = partial(_next_cameras, manifest, chosen)
-    trajectories = evaluation.trajectories if checkpoint else ()
-    video_sets = [GROUND_TRUTH, *(VIDEO_SETS[trajectory] for trajectory in trajectories)]
-    missing = [clip_id for clip_id in share.of(manifest.clip_ids) if _is_missing(folder, clip_id, video_sets)]
-    batches = loader.chosen_batches(chosen, set(missing))
-    for batch in tqdm(batches, desc="videos", total=len(missing), disable=share.task > 0):
-        write_ground_truth(folder, [batch], crf=evaluation.crf)
-        if checkpoint:
-            moved = batch.to(checkpoint.device)
-            write_generated(
-                folder, [moved], checkpoint.animate,
-                trajectories=trajectories, crf=evaluation.crf, other_cameras=others,
-            )  # fmt: skip
-
-
-def _given(evaluation: EvaluationSettings) -> EvaluationManifest | None:
-    """Read evaluation.manifest, if one is given. Raises ValueError where part of it would be taken."""
-    if evaluation.manifest is None or evaluation.is_published:
-        return None
-    if evaluation.clips is not None:
-        raise ValueError(
-            f"evaluation.clips={evaluation.clips}: evaluation.manifest={evaluation.manifest} says which clips; some of "
-            "them are another evaluation, so leave one of the two out"
-        )
-    return read_evaluation_manifest(Path(evaluation.manifest).expanduser(), "evaluation.manifest")
-
-
-def _chosen_clips(
-    config: DictConfig, evaluation: EvaluationSettings, loader: ClipLoader, given: EvaluationManifest | None
-) -> tuple[EvaluationManifest, ChosenClips]:
-    """Return which clips are evaluated, found in the shards. Raises ValueError for what is not there as it should."""
-    source = f"evaluation.manifest={evaluation.manifest}"
-    if given is not None:
-        manifest = with_seeds(given, config.seed)
-    elif evaluation.is_published:
-        published = read_published_metadata(Path(str(evaluation.manifest)).expanduser())
-        manifest = with_seeds(published_manifest(published, loader, source, evaluation.clips), config.seed)
-    else:
-        manifest = loader.first_clips(count=evaluation.clips, seed=config.seed)
-    chosen = loader.chosen(manifest.clips, source)
-    if evaluation.manifest is not None:
-        chosen.check()
-    return manifest, chosen
-
-
-def _of_manifest(
-    given: EvaluationManifest,
-    evaluation: EvaluationSettings,
-    defaults: Mapping[str, Any],
-    data: Mapping[str, Any],
-    *,
-    trained: bool,
-) -> dict[str, Any]:
-    """Return the defaults of `data` with the manifest's frames. Raises ValueError where others are asked for."""
-    where, frames = f"evaluation.manifest={evaluation.manifest}", given.frames()
-    if frames is None:
-        raise ValueError(f"{where}: its clips have different numbers of frames; a model takes one number")
-    if data["frame_stride"] is not None:
-        raise ValueError(f"data.frame_stride={data['frame_stride']}: {where} says which frames; leave it out")
-    wanted = data["frames"] if data["frames"] is not None else defaults["frames"] if trained else frames
-    if wanted != frames:
-        raise ValueError(f"{where}: clips of {frames} frames, but data.frames={wanted}; choose a manifest of {wanted}")
-    return {**defaults, "frames": frames}
-
-
-def _next_cameras(manifest: EvaluationManifest, chosen: ChosenClips, clip_id: str) -> Cameras:
-    """Return the cameras of the following clip, from the shards: whoever writes that clip may not have come to it."""
-    following = next_clip(manifest.clip_ids, clip_id)
-    return stack_cameras([chosen.cameras(manifest.clips[manifest.clip_ids.index(following)])])
-
-
-def _is_missing(folder: EvaluationFolder, clip_id: str, video_sets: Sequence[str]) -> bool:
-    files = [folder.cameras(clip_id), *(folder.video(name, clip_id) for name in video_sets)]
-    return not all(path.exists() for path in files)
-
-
-def _camera_effect(config: DictConfig, checkpoint: Run, loader: ClipLoader) -> Record:
-    """Look whether the trajectory changes what the model predicts for the first clip; raise ValueError if nothing.
-
-    Every process does, before anything is written: then all of them stop.
-    """
-    guards = settings(config.guards, GuardSettings, "guards")
-    count = min(2, loader.num_samples)
-    clips = loader.fixed(count=count, rank=0, world_size=1, seed=config.seed)
-    first, *rest = [clip.to(checkpoint.device) for clip in clips]
-    reason = reason_to_skip(checkpoint.model, first, guards)
-    others = rest[0].cameras if rest else None
-    effect = check_camera(
-        checkpoint.model, first, others=others, guards=guards, source=f"checkpoint={config.checkpoint}"
+    made = MadeVideos(
+        settings(DictConfig(keys), MadeVideosSettings, "evaluate"), given_manifest(evaluation), evaluation.clips
     )
-    if effect is None:
-        return not_measured(str(reason))
-    return measured(effect, clip_id=first.clip_ids[0], shuffled_with=rest[0].clip_ids[0] if rest else None)
+    made.place(folder, share)
 
 
 def _measures(config: DictConfig) -> list[Measure]:
@@ -311,40 +117,6 @@ def _report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repo
         print(report(folder, measures, options))
     print(folder.root / "report.html")
     print(folder.root / "report.md")
-
-
-def _load(config: DictConfig) -> Run:
-    # Imported here: judging true videos needs no model.
-    from launch.load_model import Source, load_model
-
-    keys = {key: config[key] for key in Source.__dataclass_fields__}
-    loaded = load_model(settings(DictConfig(keys), Source, "evaluate"))
-    sampler, sampler_node = loaded.sampler, loaded.config.sampler
-    if config.get("sampler") is not None:
-        sampler_node = config.sampler
-        sampler = instantiate_part(sampler_node, "sampler")
-
-    def animate(batch: ClipBatch) -> torch.Tensor:
-        with torch.no_grad():
-            return loaded.model.generate(batch, sampler)
-
-    return Run(
-        model=loaded.model,
-        animate=animate,
-        data=held_out_data(loaded.config),
-        identity={**loaded.identity, "sampler": plain(sampler_node, "sampler")},
-    )
-
-
-def held_out_data(run_config: DictConfig) -> dict[str, Any]:
-    """Return a run's data settings; its stride is that of its validation clips, where they have their own.
-
-    A cache holds training clips; what is judged comes from the videos.
-    """
-    data = plain(run_config.data, "data")
-    data.pop("cache", None)
-    stride = data.pop("evaluation_frame_stride", None)
-    return data if stride is None else {**data, "frame_stride": stride}
 
 
 def _output(config: DictConfig) -> Path:

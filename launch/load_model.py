@@ -21,7 +21,7 @@ from cami2v.diffusion.sampler import Sampler
 from cami2v.model import VideoDiffusion
 from cami2v.training.run_folder import AVERAGE, WEIGHTS, RunFolder
 from launch.build import build_model, build_skeleton
-from launch.compose import compose_config, conf_folder, instantiate_part, read_config
+from launch.compose import compose_config, conf_folder, instantiate_part, plain, read_config
 from launch.starting_point import is_run, paths_of, run_of, starting_point
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,17 @@ def held_out_stride(config: DictConfig) -> int:
         return int(config.data.evaluation_frame_stride)
     stride = config.data.frame_stride
     return stride if isinstance(stride, int) else sum(stride) // 2
+
+
+def held_out_data(run_config: DictConfig) -> dict[str, Any]:
+    """Return a run's data settings; its stride is that of its validation clips, where they have their own.
+
+    A cache holds training clips; what is judged comes from the videos.
+    """
+    data = plain(run_config.data, "data")
+    data.pop("cache", None)
+    stride = data.pop("evaluation_frame_stride", None)
+    return data if stride is None else {**data, "frame_stride": stride}
 
 
 def _load_run(path: Path, source: Source) -> LoadedModel:

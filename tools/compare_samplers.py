@@ -26,8 +26,7 @@ from cami2v.draws import Draws
 from cami2v.model import VideoDiffusion
 from launch.build import build_model
 from launch.compose import compose_config, instantiate_part
-from launch.evaluate import held_out_data
-from launch.load_model import Source, load_model
+from launch.load_model import Source, held_out_data, load_model
 from tools.benchmark_steps import orbit_batch
 
 COLUMNS = ("ddim", "ddim quad_trailing", "dpm_solver", "unipc", "dpm_solver uniform_trailing", "unipc uniform_trailing")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from cami2v.signature import locate
 from launch.compose import check_part, compose_config, conf_folder, part_keys, plain
@@ -53,7 +54,10 @@ def check_all_parts(entry: str, overrides: list[str]) -> list[str]:
             written = {name: value for name, value in plain(node, key).items() if value is not None}
             check_part(written, key, None)
             continue
-        check_part(node, key, ADDED_BY_THE_PROGRAM.get(key, set()))
+        left_to_the_user = {name for name in node if OmegaConf.is_missing(node, name)}
+        written = OmegaConf.to_container(node, resolve=True)
+        written = {name: value for name, value in written.items() if name not in left_to_the_user}
+        check_part(written, key, ADDED_BY_THE_PROGRAM.get(key, set()) | left_to_the_user)
     return keys
 
 

@@ -21,7 +21,7 @@ from cami2v.geometry.epipolar import EpipolarOptions
 from cami2v.model import VideoDiffusion
 from launch.build import build_skeleton
 from launch.compose import compose_config, conf_folder, instantiate_part
-from launch.evaluate import held_out_data
+from launch.load_model import held_out_data
 from launch.training_plan import prepare
 from tests.warm_processes import run_module
 
