@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -60,7 +60,8 @@ def watched(loader: DataLoader[Any], describe: Callable[[BaseProcess], str], rem
     Raises ValueError, in one line, where one of its workers died; `describe` says on what, `remedy` what to do.
     """
     others = set(active_children())
-    batches = iter(loader)
+    with _sigterm_blocked() if loader.worker_init_fn is outlive_signals else nullcontext():
+        batches = iter(loader)
     workers = [child for child in active_children() if child not in others]
     report_deaths_at_the_next_batch()
     while True:
@@ -94,6 +95,16 @@ def report_deaths_at_the_next_batch() -> None:
     inner = signal.getsignal(signal.SIGCHLD)
     if callable(inner) and not isinstance(inner, _Quiet):
         signal.signal(signal.SIGCHLD, _Quiet(inner))
+
+
+@contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """Block SIGTERM in this thread, for processes forked meanwhile to inherit: libraries may start threads in them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def outlive_signals(worker: int) -> None:

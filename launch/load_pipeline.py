@@ -91,11 +91,13 @@ def source_of(loaded: LoadedModel) -> PipelineSource:
     """Return what a pipeline needs of a loaded model."""
     config = loaded.config
     height, width = config.data.resolution
-    kept = {key: config[key] for key in PARTS if config.get(key) is not None}
+    # Resolved as a whole: parts refer to keys that are not kept.
+    everything = plain(config, "config")
+    kept = {key: everything[key] for key in PARTS if everything.get(key) is not None}
     return PipelineSource(
         model=loaded.model,
         sampler=loaded.sampler,
-        config=plain(DictConfig(kept), "config"),
+        config=kept,
         defaults=Defaults(
             frames=config.data.frames,
             height=height,

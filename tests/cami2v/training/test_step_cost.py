@@ -27,8 +27,9 @@ def counted(*overrides: str, trainable: str = "all", dtype: torch.dtype = torch.
 def test_operations_equal_those_of_a_real_step() -> None:
     model = build_model(compose_config("train", [f"data.frames={FRAMES}", "camera=none"])).train()
     model.select_trainable("all")
+    batch = orbit_batch(FRAMES, SIZE)
     with FlopCounterMode(display=False) as operations:
-        model(orbit_batch(FRAMES, SIZE)).loss.backward()
+        model(batch).loss.backward()
     cost = counted("camera=none")
     assert cost.floating_point_operations == operations.get_total_flops()
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
