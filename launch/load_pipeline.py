@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from cami2v.inference.exported import is_exported, load_exported
 from cami2v.inference.settings import Defaults
 from cami2v.inference.source import PARTS, PipelineSource

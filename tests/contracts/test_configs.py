@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from inspect import Parameter, signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -54,10 +55,11 @@ def check_all_parts(entry: str, overrides: list[str]) -> list[str]:
             written = {name: value for name, value in plain(node, key).items() if value is not None}
             check_part(written, key, None)
             continue
-        left_to_the_user = {name for name in node if OmegaConf.is_missing(node, name)}
-        written = OmegaConf.to_container(node, resolve=True)
-        written = {name: value for name, value in written.items() if name not in left_to_the_user}
-        check_part(written, key, ADDED_BY_THE_PROGRAM.get(key, set()) | left_to_the_user)
+        left_to_the_user = {str(name) for name in node if OmegaConf.is_missing(node, name)}
+        values: Any = OmegaConf.to_container(node, resolve=True)
+        for name in left_to_the_user:
+            del values[name]
+        check_part(values, key, ADDED_BY_THE_PROGRAM.get(key, set()) | left_to_the_user)
     return keys
 
 
