@@ -48,15 +48,15 @@ def published_manifest(
 
     Raises ValueError, naming `source`, for clips that the split does not have.
     """
-    clips = loader.chosen((), source)
-    found = [next((name for name in clip.ids if name in clips.by_id), None) for clip in published[:count]]
-    if missing := [clip.name for clip, name in zip(published, found, strict=False) if name is None]:
+    clips, wanted = loader.chosen((), source), published[:count]
+    found = [next((name for name in clip.ids if name in clips.by_id), None) for clip in wanted]
+    if missing := [clip.name for clip, name in zip(wanted, found, strict=True) if name is None]:
         raise ValueError(
             f"{source}: {len(missing)} of its {len(found)} clips are not in {loader.store.name} split "
             f"{loader.split_name} (first {missing[0]}); pack them, or choose the split that has them"
         )
     return manifest_of(
-        [clips.describe(str(name), clip.caption, None) for clip, name in zip(published, found, strict=False)]
+        [clips.describe(str(name), clip.caption, None) for clip, name in zip(wanted, found, strict=True)]
     )
 
 

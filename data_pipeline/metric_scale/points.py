@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from cami2v.geometry.two_view import Pose, rays, relative_pose, sampson_pixels
 from data_pipeline.metric_scale.settings import ScaleSettings
 from data_pipeline.validate.cameras import Intrinsics, Poses
-from data_pipeline.validate.epipolar import Pose, rays, sampson
 from data_pipeline.validate.matches import Frame, Points, find_features, match_pair, working_size
 
 _PARTNERS = (8, 4, 2)
@@ -78,7 +78,7 @@ def triangulate_clip(
         for other in partners(number, len(world_to_camera)):
             first, second = match_pair(features[number], features[other])
             cameras = (world_to_camera[number], world_to_camera[other], pixels[number], pixels[other])
-            off = sampson(first, second, *cameras) > settings.max_sampson_pixels
+            off = sampson_pixels(first, second, *cameras) > settings.max_sampson_pixels
             depth, other_depth, parallax = triangulate(first, second, *cameras)
             flat = ~off & (parallax < settings.min_parallax_degrees)
             behind = ~off & ~flat & ~((depth > 0) & (other_depth > 0))
@@ -109,8 +109,7 @@ def triangulate(
     With x' = R x + t between the cameras, z' b = z R a + t for the rays a, b through a match; the product with b
     leaves z alone, by least squares where the rays miss each other. Parallel rays have depth 0.
     """
-    rotation = second_pose[:, :3] @ first_pose[:, :3].T
-    translation = second_pose[:, 3] - rotation @ first_pose[:, 3]
+    rotation, translation = relative_pose(first_pose, second_pose)
     a, b = rays(first, first_intrinsics) @ rotation.T, rays(second, second_intrinsics)
     normal = np.cross(b, a)
     square = np.maximum((normal**2).sum(1), np.finfo(np.float64).tiny)

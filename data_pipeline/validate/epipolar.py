@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
 
+from cami2v.geometry.two_view import sampson_pixels
 from data_pipeline.validate.cameras import Intrinsics, Poses
 from data_pipeline.validate.findings import Check, Observation
-from data_pipeline.validate.matches import Frame, Points, find_features, match_pair, working_size
+from data_pipeline.validate.matches import Frame, find_features, match_pair, working_size
 
 MIN_MATCHES = 40
 """Fewer say nothing about a clip; it is counted as not comparable."""
@@ -20,8 +20,6 @@ _FITS_PIXELS = 1.5
 _OFF_PIXELS = 2.0
 _ASPECT_CLEARLY = 1.5
 _ASPECT_OFF_PIXELS = 1.0
-
-Pose = Float64[np.ndarray, "3 4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ def sampson_errors(frames: Mapping[int, Frame], world_to_camera: Poses, intrinsi
             "square": (world_to_camera, square),
         }
         for name, (poses, k) in readings.items():
-            distances[name].append(sampson(first, second, poses[a], poses[b], k[a], k[b]))
+            distances[name].append(sampson_pixels(first, second, poses[a], poses[b], k[a], k[b]))
     pooled = {name: np.concatenate(values) for name, values in distances.items() if values}
     if not pooled or len(pooled["given"]) < MIN_MATCHES:
         return None
@@ -87,28 +85,3 @@ def invert(poses: Poses) -> Poses:
     """Return the opposite direction of rigid poses."""
     rotation = poses[:, :, :3].transpose(0, 2, 1)
     return np.concatenate([rotation, -rotation @ poses[:, :, 3:]], axis=2)
-
-
-def sampson(
-    first: Points,
-    second: Points,
-    first_pose: Pose,
-    second_pose: Pose,
-    first_intrinsics: Float64[np.ndarray, "4"],
-    second_intrinsics: Float64[np.ndarray, "4"],
-) -> Float64[np.ndarray, " points"]:
-    """Return the first-order distance to the epipolar constraint in pixels (Hartley and Zisserman, 11.4.3)."""
-    rotation = second_pose[:, :3] @ first_pose[:, :3].T
-    essential = np.cross(second_pose[:, 3] - rotation @ first_pose[:, 3], rotation, axisb=0, axisc=0)
-    a, b = rays(first, first_intrinsics), rays(second, second_intrinsics)
-    lines_b, lines_a = a @ essential.T, b @ essential
-    # The gradient is taken with respect to pixels; rays are normalised coordinates.
-    gradient = ((lines_b[:, :2] / second_intrinsics[:2]) ** 2).sum(1)
-    gradient += ((lines_a[:, :2] / first_intrinsics[:2]) ** 2).sum(1)
-    # Without translation there is no constraint: 0 / 0 counts as no distance.
-    return np.abs((b * lines_b).sum(1)) / np.sqrt(np.maximum(gradient, np.finfo(np.float64).tiny))
-
-
-def rays(points: Points, intrinsics: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "points 3"]:
-    """Return the rays through pixels, their third component 1."""
-    return np.concatenate([(points - intrinsics[2:]) / intrinsics[:2], np.ones((len(points), 1))], axis=1)
