@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from cami2v.geometry.two_view import Pose, rays, relative_pose, sampson_pixels
+from cami2v.geometry.two_view import Points, Pose, rays, relative_pose, sampson_pixels
 from data_pipeline.metric_scale.settings import ScaleSettings
 from data_pipeline.validate.cameras import Intrinsics, Poses
-from data_pipeline.validate.matches import Frame, Points, find_features, match_pair, working_size
+from data_pipeline.validate.matches import Frame, find_features, match_pair, working_size
 
 _PARTNERS = (8, 4, 2)
 """A frame is matched with those this part of the clip away: close ones match, far ones have parallax."""

@@ -18,8 +18,8 @@ from cami2v.evaluation.pose_estimation.frame_matches import (
     PYCOLMAP_VERSION,
     SMALLEST_SIDE_PIXELS,
     find_features,
-    match_frames,
 )
+from cami2v.geometry.frame_matches import match_features
 
 _PAIRS = "mean over pairs of frames 1/16, 1/8 and 1/4 of the clip apart; a pair that does not match counts as worst"
 
@@ -107,7 +107,7 @@ class EpipolarErrors(Measure):
         """Match the pairs of frames that are measured, without looking at any camera."""
         features = [find_features(frame, max_features=self.max_features) for frame in frames]
         return {
-            (first, second): match_frames(
+            (first, second): match_features(
                 features[first], features[second], min_matches=self.min_matches, max_error_pixels=self.ransac_pixels
             )
             for first, second in pairs_to_match(len(frames))
