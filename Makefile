@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 	  || { echo "error: $(PYTHON) cannot create virtual environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	@echo "[2/3] installing cami2v and its requirements (several GB the first time, some minutes; log: $(INSTALL_LOG))"
-	@$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[dev,demo]' \
+	@$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[app,dev,demo]' \
 	  > $(INSTALL_LOG) 2>&1 || { tail -n 20 $(INSTALL_LOG) >&2; echo "error: installation failed, see $(INSTALL_LOG)" >&2; exit 2; }
 	@echo "[3/3] importing everything and compiling DeepSpeed's CPU communication (about a minute)"
 	@$(BIN)/python -m launch.doctor doctor.compile=true >> $(INSTALL_LOG) 2>&1 \
