@@ -31,7 +31,7 @@ POLICY = "default-src 'none'; img-src data: blob:; media-src data: blob:; style-
 """Browsers load nothing from outside, whatever got into the page."""
 
 
-_WORLD = Path(__file__).with_name("html_world.js")
+_CANVAS, _FRAMES, _WORLD = (Path(__file__).with_name(f"html_{name}.js") for name in ("canvas", "frames", "world"))
 
 
 class HtmlReport:
@@ -51,9 +51,10 @@ class HtmlReport:
         """Run a script when the page is complete."""
         self._scripts.append(javascript)
 
-    def camera_world(self) -> None:
-        """Let scripts added later draw cameras in space: class World of html_world.js."""
-        self.script(_WORLD.read_text(encoding="utf-8"))
+    def viewers(self) -> None:
+        """Let scripts added later draw on canvases, play frames and turn cameras in space (html_*.js)."""
+        for each in (_CANVAS, _FRAMES, _WORLD):
+            self.script(each.read_text(encoding="utf-8"))
 
     def markup(self, text: str) -> None:
         """Add HTML in which the caller has escaped whatever comes from outside."""

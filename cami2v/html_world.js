@@ -11,11 +11,7 @@ const times = (matrix, vector) => matrix.map((row) => row.reduce((sum, value, k)
 class World {
   constructor(canvas, scene, marks, cloud = null) {
     Object.assign(this, { canvas, scene, marks, cloud, yaw: -0.5, pitch: 0.55, zoom: 1, pointers: new Map() });
-    const axes = [0, 1, 2], places = cloud ? [...scene.centres, ...cloud.corners] : scene.centres;
-    const low = axes.map((k) => Math.min(...places.map((c) => c[k])));
-    const high = axes.map((k) => Math.max(...places.map((c) => c[k])));
-    this.middle = axes.map((k) => (low[k] + high[k]) / 2);
-    this.extent = Math.hypot(...axes.map((k) => high[k] - low[k])) || 1;
+    this.fit(cloud ? [...scene.centres, ...cloud.corners] : scene.centres);
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -34,6 +30,15 @@ class World {
       event.preventDefault();
       this.turn(...step, 1);
     });
+  }
+
+  /** Make these points fill the canvas. */
+  fit(points) {
+    const axes = [0, 1, 2];
+    const low = axes.map((k) => Math.min(...points.map((point) => point[k])));
+    const high = axes.map((k) => Math.max(...points.map((point) => point[k])));
+    this.middle = axes.map((k) => (low[k] + high[k]) / 2);
+    this.extent = Math.hypot(...axes.map((k) => high[k] - low[k])) || 1;
   }
 
   move(event) {
@@ -92,10 +97,7 @@ class World {
   }
 
   draw() {
-    const { canvas } = this, pen = canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
-    canvas.width = canvas.clientWidth * ratio;
-    canvas.height = canvas.clientHeight * ratio;
-    pen.scale(ratio, ratio);
+    const pen = penOn(this.canvas);
     if (this.cloud) this.points(pen);
     const { centres } = this.scene, every = Math.ceil(centres.length / 16);
     for (let frame = 0; frame < centres.length; frame += every) this.frustum(pen, frame, "#a0a8b0", 0.7);

@@ -77,7 +77,7 @@ def write_clip_page(
     page.markup("</main>")
     _add_figures(page, records)
     page.data("clip-data", _data(shown, scene, cameras))
-    page.camera_world()
+    page.viewers()
     page.script((_HERE / "clip_page.js").read_text(encoding="utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -71,7 +71,7 @@ def write_scene(
         "video": None if seen is None else _text(encode_mp4(seen.video, fps=frames_per_second, gop=1)),
     }  # fmt: skip
     page.data("trajectory-data", content)
-    page.camera_world()
+    page.viewers()
     page.script((_HERE / "scene_page.js").read_text(encoding="utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

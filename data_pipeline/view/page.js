@@ -48,16 +48,12 @@ class Panel {
   seek(frame) {
     this.frame = frame;
     this.slider.value = frame;
-    this.video.currentTime = (frame + 0.5) / this.clip.data.fps;
+    seek(this.video, frame, this.clip.data.fps);
     this.label.textContent = `frame ${this.clip.data.frames[frame]}`;
   }
 
   draw() {
-    const { canvas } = this, pen = canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
-    const width = canvas.clientWidth, height = canvas.clientHeight;
-    canvas.width = width * ratio;
-    canvas.height = height * ratio;
-    pen.scale(ratio, ratio);
+    const pen = penOn(this.canvas), width = this.canvas.clientWidth, height = this.canvas.clientHeight;
     for (const point of this.clip.points) {
       if (point.side === this.side) dot(pen, point.u * width, point.v * height, point.colour);
       else this.drawLine(pen, point, width, height);
@@ -72,35 +68,13 @@ class Panel {
     if (line === null) {
       if (ray.far[2] > 0) ring(pen, ray.far[0] / ray.far[2] * width, ray.far[1] / ray.far[2] * height, point.colour);
     } else {
-      const [a, b, c] = [line[0] / width, line[1] / height, line[2]];
-      const flat = Math.abs(b) > Math.abs(a);
-      stroke(pen, 0.8, [4, 4], ...(flat ? [[0, -c / b], [width, -(c + a * width) / b]]
-        : [[-c / a, 0], [-(c + b * height) / a, height]]));
+      const ends = acrossCanvas(this.canvas, line);
+      if (ends) stroke(pen, 0.8, [4, 4], ...ends);
       const seen = seenPart(ray);
       if (seen) stroke(pen, 2, [], ...seen.map(([u, v]) => [u * width, v * height]));
     }
     if (point.partner) dot(pen, point.partner[0] * width, point.partner[1] * height, point.colour);
   }
-}
-
-function stroke(pen, thickness, dashes, [x0, y0], [x1, y1]) {
-  pen.lineWidth = thickness;
-  pen.setLineDash(dashes);
-  pen.beginPath();
-  pen.moveTo(x0, y0);
-  pen.lineTo(x1, y1);
-  pen.stroke();
-}
-
-function dot(pen, x, y, colour) {
-  pen.fillStyle = colour;
-  pen.strokeStyle = "#000";
-  pen.setLineDash([]);
-  pen.lineWidth = 1;
-  pen.beginPath();
-  pen.arc(x, y, 4, 0, 7);
-  pen.fill();
-  pen.stroke();
 }
 
 function ring(pen, x, y, colour) {
@@ -120,8 +94,7 @@ class Clip {
     this.panels = [...section.querySelectorAll(".panel")].map((figure, side) => new Panel(figure, this, side));
     const marks = () => this.panels.map((panel, side) => [panel.frame, MARKS[side]]);
     this.world = this.data.scene ? new World(section.querySelector(".world"), this.data.scene, marks) : null;
-    const video = Uint8Array.from(atob(this.data.video), (letter) => letter.charCodeAt(0));
-    const address = URL.createObjectURL(new Blob([video], { type: "video/mp4" }));
+    const address = videoAddress(this.data.video);
     this.data.video = null;
     for (const panel of this.panels) panel.video.src = address;
     this.on(".play", () => this.play());

@@ -29,7 +29,7 @@ def write_page(path: Path, source: str, clips: Sequence[ClipView]) -> None:
     page.markup(f"<nav>{''.join(links)}</nav>")
     for clip in clips:
         _add(page, clip)
-    page.camera_world()
+    page.viewers()
     page.script((_HERE / "page.js").read_text(encoding="utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

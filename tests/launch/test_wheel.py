@@ -43,10 +43,14 @@ def test_every_config_is_in_the_wheel(installed):
 
 @pytest.mark.slow
 def test_what_pages_are_made_of_is_in_the_wheel(installed):
-    for name in (
-        "data_pipeline/view/page.js", "data_pipeline/view/page.css", "cami2v/html_world.js",
-        "cami2v/trajectories/scene_page.js", "cami2v/trajectories/scene_page.css",
-    ):  # fmt: skip
+    sources = [
+        path.relative_to(ROOT)
+        for package in ("cami2v", "data_pipeline")
+        for kind in ("*.js", "*.css")
+        for path in (ROOT / package).rglob(kind)
+    ]
+    assert Path("cami2v/html_world.js") in sources
+    for name in sources:
         assert (installed / name).read_text() == (ROOT / name).read_text()
 
 

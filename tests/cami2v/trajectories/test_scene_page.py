@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 
 from cami2v.trajectories.choose import choose
 from cami2v.trajectories.scene_page import SeenImage, write_scene
 from cami2v.trajectories.trajectory import Trajectory
+from tests.chromium import chromium_page, video_level, wait_until
 
 ATTACK = "<script>window.attacked = true</script>"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def cameras(frames: int = 6) -> Trajectory:
@@ -61,19 +58,8 @@ def test_the_page_holds_the_cameras_and_loads_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_the_page_turns_and_plays_in_a_browser(tmp_path: Path) -> None:
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        missing = f"needs one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     write(tmp_path / "page.html", seen())
-    errors: list[str] = []
-    asked: list[str] = []
-    with sync_playwright() as play:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        chromium = play.chromium.launch(executable_path=browser, args=arguments)
-        page = chromium.new_page(viewport={"width": 1200, "height": 900})
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+    with chromium_page(width=1200) as (page, browser):
         page.goto((tmp_path / "page.html").as_uri())
         world = page.locator(".world")
         before = world.screenshot()
@@ -82,22 +68,9 @@ def test_the_page_turns_and_plays_in_a_browser(tmp_path: Path) -> None:
         assert world.screenshot() != before
         page.evaluate("window.cami2vTrajectory.show(4)")
         assert page.locator("output").inner_text() == "frame 4 of 0 to 5"
-        level = """() => { const video = document.querySelector("video"), canvas = document.createElement("canvas");
-            if (video.seeking || video.readyState < 2) return -1;
-            const pen = canvas.getContext("2d"); pen.drawImage(video, 0, 0);
-            return pen.getImageData(8, 8, 1, 1).data[0]; }"""
-        for _ in range(200):
-            if (shown := page.evaluate(level)) >= 0:
-                break
-            page.wait_for_timeout(50)
-        assert abs(shown - 180) < 6, "the video shows the frame of the slider"
+        assert abs(video_level(page, "video") - 180) < 6, "the video shows the frame of the slider"
         page.locator(".play").click()
-        for _ in range(200):
-            if page.evaluate("window.cami2vTrajectory.frame") == 5:
-                break
-            page.wait_for_timeout(50)
-        assert page.evaluate("window.cami2vTrajectory.frame") == 5
+        wait_until(page, "window.cami2vTrajectory.frame === 5")
         assert page.evaluate("window.attacked") is None
-        chromium.close()
-    assert errors == []
-    assert [url for url in asked if not url.startswith("blob:")] == [(tmp_path / "page.html").as_uri()]
+    assert browser.errors == []
+    assert browser.asked == [(tmp_path / "page.html").as_uri()]

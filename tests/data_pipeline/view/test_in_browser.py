@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,44 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Page
 
+from tests.chromium import Seen, canvas_pixels, chromium_page, video_level, wait_until
 from tests.data_pipeline.raw_folders import clips_folder
 from tests.data_pipeline.view.pages import data_of, line, sections, write
 
 pytestmark = pytest.mark.browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ALERT = '<img src=x onerror="window.attacked = true"><script>window.attacked = true</script>'
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path, list[str]]]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path, Seen]]:
     """A page of two clips, one with a second of 60 frames and markup for a caption; what the browser asked for."""
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        missing = f"needs one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     folder = tmp_path_factory.mktemp("browser")
     raw = clips_folder(folder / "raw", clips=2, frames=40)
     (raw / "captions.json").write_text(json.dumps({"clip0.mp4": [ALERT], "clip1.mp4": ["a hall"]}))
     write(raw, folder / "page.html")
-    asked: list[str] = []
-
-    def note(request: Request) -> None:
-        asked.append(request.url)
-
-    with sync_playwright() as play:
-        # No sandbox: tests run as root in containers. /dev/shm is small there.
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        chromium = play.chromium.launch(executable_path=browser, args=arguments)
-        page = chromium.new_page(viewport={"width": 1300, "height": 900})
-        page.on("request", note)
-        page.on("pageerror", lambda error: asked.append(f"error {error}"))
+    with chromium_page() as (page, seen):
         page.goto((folder / "page.html").as_uri())
         wait_until(page, "'clip0' in window.cami2vView.clips && 'clip1' in window.cami2vView.clips")
-        yield page, folder / "page.html", asked
-        chromium.close()
+        yield page, folder / "page.html", seen
 
 
 def pixels(page: Page, selector: str) -> np.ndarray:
@@ -60,42 +41,26 @@ def pixels(page: Page, selector: str) -> np.ndarray:
 
 def overlay(page: Page, panel: str) -> np.ndarray:
     """What is drawn over a frame, RGBA."""
-    address = page.locator(f"#clip-clip0 .{panel} canvas").evaluate("canvas => canvas.toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGBA"))
+    return canvas_pixels(page, f"#clip-clip0 .{panel} canvas")
 
 
-def wait_until(page: Page, expression: str) -> None:
-    """Wait for a value that is true; `wait_for_function` evaluates text in the page, which its policy forbids."""
-    for _ in range(400):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail(f"after 20 s still not: {expression}")
-
-
-def test_nothing_is_loaded_and_no_markup_runs(opened: tuple[Page, Path, list[str]]) -> None:
-    page, path, asked = opened
+def test_nothing_is_loaded_and_no_markup_runs(opened: tuple[Page, Path, Seen]) -> None:
+    page, path, seen = opened
     assert page.evaluate("window.attacked") is None
     assert page.locator(".caption").first.inner_text() == ALERT
-    assert [url for url in asked if not url.startswith("blob:")] == [path.as_uri()]
+    assert seen.asked == [path.as_uri()]
 
 
-def test_videos_show_the_frame_that_is_asked_for(opened: tuple[Page, Path, list[str]]) -> None:
+def test_videos_show_the_frame_that_is_asked_for(opened: tuple[Page, Path, Seen]) -> None:
     page, _, _ = opened
-    video = page.locator("#clip-clip0 .second video")
     for frame in (0, 7, 8, 39, 20):
         page.evaluate("frame => window.cami2vView.clips.clip0.show(1, frame)", frame)
-        wait_until(page, "(v => !v.seeking && v.readyState >= 2)(document.querySelector('#clip-clip0 .second video'))")
-        level = video.evaluate(
-            """video => { const c = document.createElement("canvas"); c.width = 64; c.height = 36;
-            const pen = c.getContext("2d"); pen.drawImage(video, 0, 0, 64, 36);
-            return pen.getImageData(32, 27, 1, 1).data[1]; }"""
-        )
+        level = video_level(page, "#clip-clip0 .second video")
         assert round((level - 4) / 5) == frame
         assert page.locator("#clip-clip0 .second figcaption").inner_text() == f"frame {frame}"
 
 
-def test_a_click_draws_the_epipolar_line_in_the_other_frame(opened: tuple[Page, Path, list[str]]) -> None:
+def test_a_click_draws_the_epipolar_line_in_the_other_frame(opened: tuple[Page, Path, Seen]) -> None:
     page, path, _ = opened
     scene: dict[str, Any] = data_of(sections(path)["clip0"])["scene"]
     for first, second, u, v in ((0, 13, 0.25, 0.75), (30, 5, 0.6, 0.4)):
@@ -123,8 +88,8 @@ def test_a_click_draws_the_epipolar_line_in_the_other_frame(opened: tuple[Page, 
         np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], [u * width, v * height], atol=1)
 
 
-def test_the_scene_turns_and_plays(opened: tuple[Page, Path, list[str]]) -> None:
-    page, _, asked = opened
+def test_the_scene_turns_and_plays(opened: tuple[Page, Path, Seen]) -> None:
+    page, _, seen = opened
     world = page.locator("#clip-clip0 .world")
     before = pixels(page, "#clip-clip0 .world")
     box = world.bounding_box()
@@ -141,4 +106,4 @@ def test_the_scene_turns_and_plays(opened: tuple[Page, Path, list[str]]) -> None
     page.evaluate("window.cami2vView.clips.clip0.show(0, 0)")
     page.locator("#clip-clip0 .play").click()
     wait_until(page, "window.cami2vView.clips.clip0.panels[0].frame === 39")
-    assert not [each for each in asked if each.startswith("error")]
+    assert seen.errors == []
