@@ -67,7 +67,8 @@ def _table(folder: Path, name: str, split: Split, samples: int) -> Iterator[str]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
     yield f"{name}: {len(rows) - 1} of {split.samples}"
     for row in rows:
-        yield "  ".join((*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1])).rstrip()
+        cells = (f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=True))
+        yield "  ".join((*cells, row[-1])).rstrip()
 
 
 def _clips(folder: Path, split: Split) -> Iterator[RawClip]:
