@@ -138,7 +138,8 @@ class StructureFromMotion(PoseEstimator):
             chosen = self._choose(model, matches, clip, database)
         path = registered_path(chosen, len(clip.intrinsics_pixels))
         assert not isinstance(path, FailedEstimate)
-        quality = assess(chosen, path, matches, clip.intrinsics_pixels, max_error_pixels=self.max_error_pixels)
+        with timed("checks"):
+            quality = assess(chosen, path, matches, clip.intrinsics_pixels, max_error_pixels=self.max_error_pixels)
         if chosen is not model:
             quality = replace(quality, rescued_by=REVERSED_DEPTH)
         return self.bounds.violation(quality) or EstimatedPath(world_to_camera=path, quality=quality), matches
@@ -148,14 +149,15 @@ class StructureFromMotion(PoseEstimator):
     ) -> pycolmap.Reconstruction:
         if not self.check_reversed_depth:
             return model
-        return better_of_both(
-            model,
-            matches,
-            clip.intrinsics_pixels,
-            database=database,
-            images=clip.images,
-            max_error_pixels=self.max_error_pixels,
-        )
+        with timed("reversed depth"):
+            return better_of_both(
+                model,
+                matches,
+                clip.intrinsics_pixels,
+                database=database,
+                images=clip.images,
+                max_error_pixels=self.max_error_pixels,
+            )
 
     @timed("matching")
     def _match(self, database: Path, seed: int) -> None:
