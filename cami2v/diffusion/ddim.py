@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from cami2v.diffusion.edits import NoiseSource, Step, StepEdit
+from cami2v.diffusion.edits import Step, StepEdit
 from cami2v.diffusion.guidance import Guidance
-from cami2v.diffusion.prediction import Prediction, check_prediction, predict_clean, predict_noise
-from cami2v.diffusion.sampler import INITIAL_NOISE, Denoiser, OnStep, Sampler, batch_of
+from cami2v.diffusion.prediction import Prediction, predict_clean, predict_noise
+from cami2v.diffusion.sampler import Course, Sampler, batch_of
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.diffusion.steps import StepSpacing, sampling_steps
 
@@ -55,64 +55,44 @@ class DDIMSampler(Sampler):
         self.eta = eta
         self.temperature = temperature
 
-    @torch.no_grad()
-    def sample(
-        self,
-        predict: Denoiser,
-        *,
-        schedule: NoiseSchedule,
-        prediction: Prediction,
-        shape: tuple[int, ...],
-        draws: NoiseSource,
-        edits: Sequence[StepEdit] = (),
-        on_step: OnStep | None = None,
-    ) -> Float[Tensor, "batch channels frames height width"]:
-        """Sample latents of `shape` (channels frames height width), one per seed of `draws`, in float32.
+    def final_scale(self, schedule: NoiseSchedule) -> float:
+        """Return that of the last visited timestep, which latents keep (as published)."""
+        last = sampling_steps(self.spacing, self.steps, schedule.timesteps)[0]
+        return float(schedule.latent_scale(torch.tensor([last]), 1))
 
-        Every random number is drawn by name, `ddim/initial` and `ddim/<step index>/noise`, so that neither the batch
-        layout nor an added edit changes the others. Latents keep the dynamic rescale of the last visited timestep.
+    def _course(self, schedule: NoiseSchedule, prediction: Prediction, edits: Sequence[StepEdit]) -> DDIMCourse:
+        return DDIMCourse(self, schedule, prediction)
 
-        Raises:
-            ValueError: see `sampling_steps` and `check_prediction`.
-        """
-        check_prediction(prediction, schedule)
-        visited = sampling_steps(self.spacing, self.steps, schedule.timesteps)
-        levels = step_levels(schedule, visited, self.eta)
-        latents = draws.normal(INITIAL_NOISE, shape)
-        for index in range(len(visited)):
-            position = len(visited) - 1 - index
-            timestep, next_timestep = visited[position], visited[max(position - 1, 0)]
-            step = Step(
-                index=index,
-                timestep=timestep,
-                timesteps=batch_of(timestep, latents),
-                schedule=schedule,
-                draws=draws,
-            )
-            for edit in edits:
-                latents = edit.before_model(latents, step)
-            output = self._guided_output(predict, latents, step)
-            clean = predict_clean(latents, output, step.timesteps, schedule=schedule, prediction=prediction)
-            noise = predict_noise(latents, output, step.timesteps, schedule=schedule, prediction=prediction)
-            next_scale = schedule.latent_scale(batch_of(next_timestep, latents), latents.ndim)
-            clean = clean * (next_scale / schedule.latent_scale(step.timesteps, latents.ndim))
-            for edit in edits:
-                clean = edit.after_prediction(clean, step)
-            latents = self._next_latents(clean, noise, levels.next_signal[position], levels.sigma[position], step)
-            if on_step is not None:
-                on_step(index + 1, len(visited))
-        for edit in edits:
-            latents = edit.finish(latents)
-        return latents
 
-    def _next_latents(
-        self, clean: Tensor, noise: Tensor, next_signal: Float64[Tensor, ""], deviation: Float64[Tensor, ""], step: Step
-    ) -> Tensor:
+class DDIMCourse(Course):
+    """A sampling by DDIM."""
+
+    def __init__(self, sampler: DDIMSampler, schedule: NoiseSchedule, prediction: Prediction) -> None:
+        ascending = sampling_steps(sampler.spacing, sampler.steps, schedule.timesteps)
+        levels = step_levels(schedule, ascending, sampler.eta)
+        self.timesteps = ascending[::-1]
+        self.next_signal, self.sigma = levels.next_signal.flip(0).tolist(), levels.sigma.flip(0).tolist()
+        self.temperature = sampler.temperature
+        self.schedule = schedule
+        self.prediction = prediction
+
+    def clean_scale(self, step: int, latents: Tensor) -> Float[Tensor, "batch ..."]:
+        """Return that of the next visited timestep."""
+        following = self.timesteps[min(step + 1, len(self.timesteps) - 1)]
+        return self.schedule.latent_scale(batch_of(following, latents), latents.ndim)
+
+    def clean(self, latents: Tensor, output: Tensor, step: Step) -> Tensor:
+        """Predict clean latents, brought from this timestep's dynamic rescale to the next one's."""
+        clean = predict_clean(latents, output, step.timesteps, schedule=self.schedule, prediction=self.prediction)
+        return clean * (step.clean_scale / self.schedule.latent_scale(step.timesteps, latents.ndim))
+
+    def next_latents(self, latents: Tensor, output: Tensor, clean: Tensor, step: Step) -> Tensor:
         """Apply arXiv 2010.02502, equation 12; the predicted noise is not recomputed for an edited `clean`."""
-        sigma = float(deviation)
-        direction = max(1 - float(next_signal) - sigma**2, 0.0) ** 0.5
-        latents = float(next_signal) ** 0.5 * clean + direction * noise
+        noise = predict_noise(latents, output, step.timesteps, schedule=self.schedule, prediction=self.prediction)
+        signal, sigma = self.next_signal[step.index], self.sigma[step.index]
+        direction = max(1 - signal - sigma**2, 0.0) ** 0.5
+        following = signal**0.5 * clean + direction * noise
         if sigma > 0 and self.temperature > 0:
             fresh = step.draws.normal(f"ddim/{step.index}/noise", tuple(clean.shape[1:]))
-            latents = latents + sigma * self.temperature * fresh
-        return latents
+            following = following + sigma * self.temperature * fresh
+        return following

@@ -33,6 +33,8 @@ class Step:
     timesteps: Int64[Tensor, " batch"]
     schedule: NoiseSchedule
     draws: NoiseSource
+    clean_scale: Float[Tensor, "batch ..."]
+    """Dynamic rescale factor of the predicted clean latents."""
 
     def add_noise(self, clean: Tensor, purpose: str) -> Tensor:
         """Bring clean latents to this step's noise level with fresh noise."""
@@ -85,16 +87,24 @@ class PasteConditionFrame(StepEdit):
 
 
 class OverlapFrames(StepEdit):
-    """Continue an earlier clip: its last latents are this clip's first `known.shape[2]` frames."""
+    """Continue an earlier clip: its last latents are this clip's first `known.shape[2]` frames.
 
-    def __init__(self, *, known: Float[Tensor, "batch channels overlap height width"]) -> None:
+    `scale` is the dynamic rescale factor that `known` carries (`Sampler.final_scale`); it is then brought to that of
+    each step. None: pasted as it is, as published, which is too strong for models with dynamic rescale.
+    """
+
+    def __init__(
+        self, *, known: Float[Tensor, "batch channels overlap height width"], scale: float | None = None
+    ) -> None:
         self.known = known
+        self.scale = scale
 
     def before_model(self, latents: Latents, step: Step) -> Latents:
-        return self._paste(step.add_noise(self.known, "overlap"), latents)
+        return self._paste(step.add_noise(_as_noisy(self.known, self.scale, step), "overlap"), latents)
 
     def after_prediction(self, clean: Latents, step: Step) -> Latents:
-        return self._paste(self.known, clean)
+        known = self.known if self.scale is None else self.known * (step.clean_scale / self.scale)
+        return self._paste(known, clean)
 
     def finish(self, latents: Latents) -> Latents:
         return self._paste(self.known, latents)
@@ -104,14 +114,31 @@ class OverlapFrames(StepEdit):
 
 
 class NoiseShaping(StepEdit):
-    """Follow the latents of a rendered scene at high noise levels (RealCam-I2V, arXiv 2502.10059, section 3.4)."""
+    """Follow the latents of a rendered scene at high noise levels (RealCam-I2V, arXiv 2502.10059, section 3.4).
 
-    def __init__(self, *, scene: Latents, mask: Latents, minimum_timestep: int) -> None:
+    `mask` is 1 where the scene is known. `scale` as for `OverlapFrames`: 1 for latents as they are encoded.
+    """
+
+    def __init__(
+        self,
+        *,
+        scene: Latents,
+        mask: Float[Tensor, "batch _channels frames height width"],
+        minimum_timestep: int,
+        scale: float | None = None,
+    ) -> None:
         self.scene = scene
         self.mask = mask
         self.minimum_timestep = minimum_timestep
+        self.scale = scale
 
     def before_model(self, latents: Latents, step: Step) -> Latents:
         if step.timestep < self.minimum_timestep:
             return latents
-        return step.add_noise(self.scene, "scene") * self.mask + latents * (1 - self.mask)
+        shaped = step.add_noise(_as_noisy(self.scene, self.scale, step), "scene")
+        return shaped * self.mask + latents * (1 - self.mask)
+
+
+def _as_noisy(known: Tensor, scale: float | None, step: Step) -> Tensor:
+    """Bring clean latents to the dynamic rescale of a step's noisy ones."""
+    return known if scale is None else known * (step.schedule.latent_scale(step.timesteps, known.ndim) / scale)

@@ -13,10 +13,10 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from cami2v.diffusion.edits import NoiseSource, Step, StepEdit
+from cami2v.diffusion.edits import Step, StepEdit
 from cami2v.diffusion.guidance import Guidance
-from cami2v.diffusion.prediction import Prediction, check_prediction, predict_clean
-from cami2v.diffusion.sampler import INITIAL_NOISE, Denoiser, OnStep, Sampler, batch_of
+from cami2v.diffusion.prediction import Prediction, predict_clean
+from cami2v.diffusion.sampler import Course, Sampler, batch_of
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.diffusion.steps import StepSpacing, sampling_steps
 
@@ -68,40 +68,13 @@ class MultistepSampler(Sampler):
         super().__init__(steps=steps, spacing=spacing, guidance=guidance)
         self.order = order
 
-    @torch.no_grad()
-    def sample(
-        self,
-        predict: Denoiser,
-        *,
-        schedule: NoiseSchedule,
-        prediction: Prediction,
-        shape: tuple[int, ...],
-        draws: NoiseSource,
-        edits: Sequence[StepEdit] = (),
-        on_step: OnStep | None = None,
-    ) -> Float[Tensor, "batch channels frames height width"]:
-        """Sample latents (see `Sampler.sample`), from the same noise as DDIM with the same seeds."""
-        check_prediction(prediction, schedule)
+    def final_scale(self, schedule: NoiseSchedule) -> float:
+        """Return 1: the path ends at timestep 0, which has no dynamic rescale."""
+        return 1.0
+
+    def _course(self, schedule: NoiseSchedule, prediction: Prediction, edits: Sequence[StepEdit]) -> SolverCourse:
         path = solver_path(schedule, self.spacing, self.steps)
-        solver = self._prepared_solver(path, corrects=not edits)
-        latents = draws.normal(INITIAL_NOISE, shape)
-        for index, timestep in enumerate(path.timesteps):
-            timesteps = batch_of(timestep, latents)
-            step = Step(index=index, timestep=timestep, timesteps=timesteps, schedule=schedule, draws=draws)
-            for edit in edits:
-                latents = edit.before_model(latents, step)
-            output = self._guided_output(predict, latents, step)
-            clean = predict_clean(latents, output, timesteps, schedule=schedule, prediction=prediction)
-            clean = clean / schedule.latent_scale(timesteps, latents.ndim)
-            for edit in edits:
-                clean = edit.after_prediction(clean, step)
-            scaled = solver.step(clean, timestep, latents / float(path.size[index]), return_dict=False)[0]
-            latents = scaled * float(path.size[index + 1])
-            if on_step is not None:
-                on_step(index + 1, len(path.timesteps))
-        for edit in edits:
-            latents = edit.finish(latents)
-        return latents
+        return SolverCourse(self._prepared_solver(path, corrects=not edits), path, schedule, prediction)
 
     @abstractmethod
     def _solver(self, *, corrects: bool, steps: int) -> Any:
@@ -116,6 +89,31 @@ class MultistepSampler(Sampler):
         solver.sigmas = path.ratio.float()
         solver.set_begin_index(0)
         return solver
+
+
+class SolverCourse(Course):
+    """A sampling by a solver."""
+
+    def __init__(self, solver: Any, path: SolverPath, schedule: NoiseSchedule, prediction: Prediction) -> None:
+        self.timesteps = path.timesteps
+        self.sizes = path.size.tolist()
+        self.solver = solver
+        self.schedule = schedule
+        self.prediction = prediction
+
+    def clean_scale(self, step: int, latents: Tensor) -> Float[Tensor, "batch ..."]:
+        """Return 1."""
+        return torch.ones_like(self.schedule.latent_scale(batch_of(self.timesteps[step], latents), latents.ndim))
+
+    def clean(self, latents: Tensor, output: Tensor, step: Step) -> Tensor:
+        """Predict clean latents without dynamic rescale."""
+        clean = predict_clean(latents, output, step.timesteps, schedule=self.schedule, prediction=self.prediction)
+        return clean / self.schedule.latent_scale(step.timesteps, latents.ndim)
+
+    def next_latents(self, latents: Tensor, output: Tensor, clean: Tensor, step: Step) -> Tensor:
+        """Hand the solver what it knows: latents of constant variance."""
+        scaled = self.solver.step(clean, step.timestep, latents / self.sizes[step.index], return_dict=False)[0]
+        return scaled * self.sizes[step.index + 1]
 
 
 class DPMSolverSampler(MultistepSampler):

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from cami2v.diffusion.ddim import DDIMSampler
-from cami2v.diffusion.edits import Inpaint, NoiseShaping, OverlapFrames, PasteConditionFrame
+from cami2v.diffusion.edits import Inpaint, NoiseShaping, OverlapFrames, PasteConditionFrame, StepEdit
 from cami2v.diffusion.guidance import Branch, Guidance
+from cami2v.diffusion.multistep import DPMSolverSampler
 from cami2v.diffusion.prediction import Prediction
+from cami2v.diffusion.sampler import Sampler
 from cami2v.diffusion.schedule import NoiseSchedule
 from cami2v.diffusion.steps import StepSpacing, sampling_steps
 from cami2v.draws import Draws
@@ -146,6 +150,43 @@ def test_inpainting_and_noise_shaping_pull_towards_the_known_latents() -> None:
         assert (steered - known)[mask.bool()].abs().mean() < 0.9 * (free - known)[mask.bool()].abs().mean()
     late = NoiseShaping(scene=known, mask=mask, minimum_timestep=1000)
     assert torch.equal(run_with([late]), free)
+
+
+@pytest.mark.parametrize("kind", [DDIMSampler, DPMSolverSampler])
+def test_known_latents_take_part_in_the_dynamic_rescale(kind: type[Sampler]) -> None:
+    """What is pasted is as strong as what the denoiser saw of such latents in training."""
+    schedule = NoiseSchedule(
+        timesteps=1000, beta_start=0.00085, beta_end=0.012, kind="linear", zero_terminal_snr=True,
+        dynamic_rescale_base=0.7,
+    )  # fmt: skip
+    guidance = Guidance(scale=1.0, rescale=0.0, camera_scale=1.0, camera_schedule="constant")
+    options: dict[str, Any] = {"eta": 0.0, "temperature": 1.0} if kind is DDIMSampler else {"order": 1}
+    sampler = kind(steps=5, spacing="uniform_trailing", guidance=guidance, **options)
+    clean = 100 * torch.ones(1, *SHAPE)
+    first_frame: list[float] = []
+
+    def predict(noisy: Tensor, timesteps: Tensor, branch: Branch) -> Tensor:
+        signal = schedule.signal_and_noise(timesteps, 1)[0] * schedule.latent_scale(timesteps, 1)
+        if timesteps[0] < schedule.timesteps - 1:
+            first_frame.append((noisy[:, :, 0].mean() / signal / 100).item())
+        return clean * schedule.latent_scale(timesteps, noisy.ndim)
+
+    def seen(*edits: StepEdit) -> Tensor:
+        first_frame.clear()
+        sampled = sampler.sample(
+            predict, schedule=schedule, prediction=Prediction.X0, shape=SHAPE, draws=draws(1), edits=edits
+        )
+        return sampled if not edits else torch.tensor(first_frame)
+
+    known = seen()[:, :, :1]
+    expected = torch.ones(4)
+    torch.testing.assert_close(
+        seen(OverlapFrames(known=known, scale=sampler.final_scale(schedule))), expected, atol=0.02, rtol=0
+    )
+    shaping = NoiseShaping(scene=clean, mask=torch.ones(1, 1, *SHAPE[1:]), minimum_timestep=0, scale=1.0)
+    torch.testing.assert_close(seen(shaping), expected, atol=0.02, rtol=0)
+    published = NoiseShaping(scene=clean, mask=torch.ones(1, 1, *SHAPE[1:]), minimum_timestep=0)
+    assert seen(published)[0] > 1.3
 
 
 def run_with(edits: list) -> Tensor:
