@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import subprocess
@@ -37,6 +38,7 @@ from cami2v.training.callbacks.validate import Validate
 from cami2v.training.engine import prepare_model
 from cami2v.training.preemption import StopRequest, StopRequests
 from cami2v.training.run_folder import WEIGHTS, replace_text
+from cami2v.training.run_lock import hold
 from cami2v.training.trainer import Trainer
 from launch.build import build_model
 from launch.compose import as_yaml, entry, instantiate_part, plain, read_config
@@ -91,12 +93,14 @@ def train(config: DictConfig, plan: Plan) -> None:
     """Build model, callbacks and trainer, and train, in one of `plan.processes` processes."""
     die_with_parent()
     _quiet_logs()
-    if environment.rank() == 0:
-        for answered in (plan.folder.preempt, plan.folder.preempted):
-            answered.unlink(missing_ok=True)
-    requests = StopRequests(plan.folder.preempt if environment.rank() == 0 else None)
-    with requests.listening():
-        stop = _train(config, plan, requests)
+    is_main = environment.rank() == 0
+    with hold(plan.folder.path) if is_main else contextlib.nullcontext():
+        if is_main:
+            for answered in (plan.folder.preempt, plan.folder.preempted):
+                answered.unlink(missing_ok=True)
+        requests = StopRequests(plan.folder.preempt if is_main else None)
+        with requests.listening():
+            stop = _train(config, plan, requests)
     if stop:
         raise SystemExit(stop.exit_code)
 
@@ -116,7 +120,6 @@ def _train(config: DictConfig, plan: Plan, requests: StopRequests) -> StopReques
     )  # fmt: skip
     if trainer.engine.is_main:
         _announce(config, plan, trainer.engine.trained_parameters)
-        plan.folder.path.mkdir(parents=True, exist_ok=True)
         replace_text(plan.folder.config, as_yaml(config))
         if report is not None:
             replace_text(plan.folder.loaded_weights, report.text())

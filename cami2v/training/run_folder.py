@@ -1,7 +1,7 @@
 """The folder of one run: where things lie, what may be resumed, one consistent history of metrics.
 
 <run>/config.yaml  metrics.jsonl  checkpoints/{step-00000010/{*.safetensors,trainer.json},latest}
-<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/  tensorboard/  PREEMPT  PREEMPTED
+<run>/samples/step-00000010/<clip>.mp4  skipped_clips.jsonl  wandb/  tensorboard/  PREEMPT  PREEMPTED  RUNNING
 <run>/system.json  config_changes.json
 """
 

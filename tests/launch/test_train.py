@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cami2v.training.engine import EngineSettings, prepare_model
+from cami2v.training.run_lock import LOCK, hold
 from cami2v.video import read_frames
 from launch.compose import compose_config, settings
 from launch.training_plan import prepare
@@ -81,6 +82,14 @@ def test_resume_continues_in_place_and_names_what_changed(tmp_path: Path, shards
     assert "trainer.max_steps changes with this resume: 1 -> 2" in second.stderr
     assert rows(tmp_path / "run", "step") == [1, 2]
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_second_submission_of_a_run_is_refused(tmp_path: Path, shards: Path) -> None:
+    with hold(tmp_path / "run"):
+        failed = train(tmp_path, shards, "name=run")
+        assert [each.name for each in (tmp_path / "run").iterdir()] == [LOCK]
+    assert failed.returncode == 2
+    assert "trains in this folder" in failed.stderr
 
 
 def test_what_a_user_got_wrong_is_one_line_and_leaves_no_trace(tmp_path: Path, shards: Path) -> None:
