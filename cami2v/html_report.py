@@ -114,15 +114,18 @@ class HtmlReport:
 
     def save(self, path: Path) -> None:
         """Write the page."""
+        path.write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """Return the page."""
         scripts = "".join(f"<script>{each}</script>" for each in self._scripts)
         policy = f"{POLICY}; script-src {_hashes(self._scripts)}"
-        page = (
+        return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
             '<meta name="viewport" content="width=device-width">'
             f"<style>{''.join(self._styles)}</style></head><body>{''.join(self.parts)}{scripts}</body></html>\n"
         )
-        path.write_text(page, encoding="utf-8")
 
 
 def _hashes(scripts: Sequence[str]) -> str:

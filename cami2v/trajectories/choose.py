@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,16 @@ class ChosenPath:
         return trajectory if self.condition_frame is None else relative_to(trajectory, self.condition_frame)
 
 
-def open_path(source: str | Path | Mapping[str, Any], *, extent: float | None) -> ChosenPath:
+def open_path(source: str | Path | Mapping[str, Any], *, extent: float | None, files: bool = True) -> ChosenPath:
     """Make the path of a preset, a sum of presets, a file of any format, or a description (file, mapping, `{...}`).
+
+    Without `files` a mapping that names one is refused: who wrote it must not read those of this machine.
 
     `extent` is a preset's distance in scene units or angle in radians (None: its own), and a factor on the translations
     of everything else (None: 1). Raises ValueError in one line for whatever is wrong.
     """
     node, place = _opened(source)
+    place = place if files else replace(place, folder=None)
     own = node if isinstance(node, Mapping) else {}
     return ChosenPath(
         path=_path(node, place, extent),

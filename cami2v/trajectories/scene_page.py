@@ -26,6 +26,12 @@ _LEGEND = (
 )
 _SEEN = "what the camera of the frame sees of the image, moved through its depth; black: what the image does not show"
 _PERCENTILES = (2, 98)
+_EMBEDDED = """
+body { margin: 0; padding: 0; max-width: none; } h1 { display: none; } main { padding: 2px; }
+.stage { flex-wrap: nowrap; } .stage > * { flex: 1 1 0; min-width: 0; } .stage > .world { height: 19rem; width: auto; }
+.stage > .seen { width: auto !important; } .controls { max-width: none; margin: 0.4rem 0 0; }
+@media (max-width: 38rem) { .stage { display: block; } .stage > .world { width: 100%; height: 15rem; } }
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +56,35 @@ def write_scene(
     frames_per_second: float,
 ) -> None:
     """Write the page so that it appears whole or not at all; the trajectory needs intrinsics."""
+    text = scene_page(
+        trajectory, title=title, condition_frame=condition_frame, facts=facts, seen=seen,
+        frames_per_second=frames_per_second,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def scene_page(
+    trajectory: Trajectory,
+    *,
+    title: str,
+    condition_frame: int,
+    facts: Sequence[tuple[str, str]],
+    seen: SeenImage | None,
+    frames_per_second: float,
+    embedded: bool = False,
+) -> str:
+    """Return the page; `embedded` into another one it is without heading, legend and the view from above."""
     assert trajectory.intrinsics_normalized is not None
     scene = scene_of(trajectory.world_to_camera.numpy(), trajectory.intrinsics_normalized.numpy(), condition_frame)
     page = HtmlReport(title)
     page.style((_HERE / "scene_page.css").read_text(encoding="utf-8"))
-    page.paragraph(_LEGEND)
+    if embedded:
+        page.style(_EMBEDDED)
+    else:
+        page.paragraph(_LEGEND)
     video = "" if seen is None else _video(seen)
     page.markup(
         '<main><div class="stage"><canvas class="world" tabindex="0" '
@@ -63,8 +93,9 @@ def write_scene(
         '<input type="range" min="0" value="0" aria-label="frame"><output></output></div></main>'
     )
     rows = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in facts)
-    page.markup(f'<dl class="facts">{rows}</dl>')
-    page.figure(trajectory_figure({"path": trajectory.camera_to_world()}, inches=4.0), "seen from above")
+    page.markup(f'<dl class="facts">{rows}</dl>' if facts else "")
+    if not embedded:
+        page.figure(trajectory_figure({"path": trajectory.camera_to_world()}, inches=4.0), "seen from above")
     content: dict[str, Any] = {
         "scene": scene.as_json(), "frames": len(trajectory.world_to_camera), "fps": frames_per_second,
         "cloud": None if seen is None else _cloud(seen),
@@ -73,10 +104,7 @@ def write_scene(
     page.data("trajectory-data", content)
     page.viewers()
     page.script((_HERE / "scene_page.js").read_text(encoding="utf-8"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    page.save(partial)
-    partial.replace(path)
+    return page.text()
 
 
 def _video(seen: SeenImage) -> str:

@@ -21,7 +21,7 @@ from cami2v.trajectories import edits
 from cami2v.trajectories.files import Interpolation, Timing, read_path
 from cami2v.trajectories.keyframes import Interpolation as KeyInterpolation
 from cami2v.trajectories.keyframes import KeyFrame, through
-from cami2v.trajectories.presets import ALIASES, PRESETS, canonical, look_at, preset_path, turned
+from cami2v.trajectories.presets import ALIASES, PRESETS, canonical, look_at, preset_named, preset_path, turned
 from cami2v.trajectories.trajectory import CameraPath
 
 EDITS = ("part", "reverse", "ease", "loop", "speed", "scale")
@@ -44,13 +44,20 @@ class Place:
     """Where in a specification something stands, for errors, and the folder that its files are named from."""
 
     name: str
-    folder: Path
+    folder: Path | None
+    """None: it names no files, because who wrote it must not read those of this machine."""
     depth: int = 0
 
     def inner(self, key: str) -> Place:
         """Go one level deeper."""
         name = f"{self.name}{key}" if key.startswith("[") else f"{self.name}.{key}"
         return Place(name=name, folder=self.folder, depth=self.depth + 1)
+
+    def file(self, name: str) -> Path:
+        """Return where a file is; raises ValueError where none may be named."""
+        if self.folder is None:
+            raise self.wrong(f"names the file {name!r:.60}, and a description that was handed in must not; inline it")
+        return self.folder / Path(name).expanduser()
 
     def wrong(self, message: str) -> ValueError:
         """Make the error."""
@@ -110,8 +117,9 @@ def named(name: str, place: Place, extent: float | None) -> CameraPath:
     if all(each in PRESETS for each in parts):
         paths = [preset_path(each, extent=extent) for each in parts]
         return paths[0] if len(paths) == 1 else edits.mix(paths)
-    path = Path(name).expanduser()
-    path = path if path.is_absolute() else place.folder / path
+    if place.folder is None:
+        preset_named(name)
+    path = place.file(name)
     if not path.exists() and not path.suffix:
         close = difflib.get_close_matches(canonical(name), [*PRESETS, *ALIASES], n=1)
         guess = f" (did you mean {close[0]}?)" if close else ""
@@ -133,9 +141,8 @@ def _source(kind: str, node: Mapping[str, Any], place: Place) -> CameraPath:
         seed = int(_number(node.get("seed", 0), place.inner("seed")))
         return preset_path(canonical(str(value)), seed=seed, **numbers)
     if kind == "file":
-        path = Path(str(value)).expanduser()
         return read_path(
-            path if path.is_absolute() else place.folder / path,
+            place.file(str(value)),
             form=_choice(node, "format", (*FORMATS, None), place),
             timing=_choice(node, "timing", get_args(Timing), place),
             interpolation=_choice(node, "interpolation", get_args(Interpolation), place),

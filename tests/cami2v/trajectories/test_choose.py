@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -270,3 +271,24 @@ def test_wrong_outputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="relative to one of its frames"):
         write(tmp_path / "a.tum", mirrored)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"file": "{path}"},
+        {"mix": ["zoom_in", {"file": "{path}"}]},
+        {"sequence": [{"preset": "zoom_in"}, "{path}"]},
+        {"mix": ["zoom_in+{path}"]},
+    ],
+)
+def test_a_description_that_was_handed_in_names_no_files(tmp_path: Path, described: dict[str, Any]) -> None:
+    path = tmp_path / "path.txt"
+    pose = " ".join(["0 0.5 0.8 0.5 0.5 0 0", *"100001000010"])
+    path.write_text(f"https://example.org\n{pose}\n{pose}\n")
+    text = json.dumps(described).replace("{path}", str(path))
+    if "+" not in text:
+        open_path(json.loads(text), extent=None)
+    with pytest.raises(ValueError, match=r"must not|unknown"):
+        open_path(json.loads(text), extent=None, files=False)
+    open_path({"mix": ["zoom_in+look_left", {"preset": "static"}]}, extent=None, files=False)

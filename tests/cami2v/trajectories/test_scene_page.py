@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cami2v.trajectories.choose import choose
-from cami2v.trajectories.scene_page import SeenImage, write_scene
+from cami2v.trajectories.scene_page import SeenImage, scene_page, write_scene
 from cami2v.trajectories.trajectory import Trajectory
 from tests.chromium import chromium_page, video_level, wait_until
 
@@ -54,6 +54,12 @@ def test_the_page_holds_the_cameras_and_loads_nothing(tmp_path: Path) -> None:
     np.testing.assert_allclose(points, seen().points, atol=1e-6)
     write(tmp_path / "bare.html", None)
     assert "<video" not in (tmp_path / "bare.html").read_text()
+    embedded = scene_page(
+        cameras(), title=ATTACK, condition_frame=2, facts=[], seen=None, frames_per_second=8.0, embedded=True
+    )
+    assert "<svg" in (tmp_path / "bare.html").read_text()
+    assert "<svg" not in embedded
+    assert ATTACK not in embedded
 
 
 @pytest.mark.browser
