@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
+from cami2v.geometry.metric_scale import square_pixels
 from data_pipeline.bad_clips import BadClip
 from data_pipeline.layouts.clip import PosedClip
 from data_pipeline.metric_scale.depth import DepthFrames
@@ -23,7 +22,6 @@ from data_pipeline.realestate10k.track import PoseTrack, track_sha256
 from data_pipeline.validate.cameras import check_intrinsics, check_poses, pixel_aspect
 from data_pipeline.validate.clip import ClipResult, ReadClip
 from data_pipeline.validate.findings import Place
-from data_pipeline.validate.matches import Frame
 from data_pipeline.validate.raw import RawClip
 from data_pipeline.validate.shards import ShardClipJob, open_shard_clip
 
@@ -108,18 +106,12 @@ def _place(job: ScaleJob, clip: ReadClip, settings: ScaleSettings) -> Unscaled |
         return lack
     aspect = pixel_aspect(intrinsics, clip.video.height, clip.video.width)
     chosen = tuple(frame.number for frame in points.frames)
-    images = np.stack([_square(frames[number], aspect, settings.depth_short_side) for number in chosen])
+    images = np.stack(
+        [square_pixels(frames[number], aspect=aspect, short_side=settings.depth_short_side) for number in chosen]
+    )
     return PlacedPoints(
         points=points, frames=DepthFrames(clip_id=job.clip_id, split=job.split, numbers=chosen, images=images)
     )
-
-
-def _square(frame: Frame, aspect: float, short_side: int | None) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Resize a frame so that its pixels are square and its short side is the given one: what depth networks expect."""
-    height, width = frame.shape[0], frame.shape[1] * aspect
-    factor = 1.0 if short_side is None else short_side / min(height, width)
-    size = (round(width * factor), round(height * factor))
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
 
 
 def _open(job: ScaleJob) -> ReadClip:

@@ -1,8 +1,7 @@
 """Metres per pose unit of one clip, or why there is no believable number.
 
-The published evaluation of RealCam-I2V takes the median, over the 3-D points seen in the first image, of metric depth
-at the point's pixel over the point's depth in that camera. Here the points of several frames are pooled, and the
-median counts only where enough points agree.
+The rule is `cami2v.geometry.metric_scale`'s. Here the points of several frames are pooled, and their median counts
+only where enough points agree.
 """
 
 from __future__ import annotations
@@ -11,15 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
+from cami2v.geometry.metric_scale import INLIER_FACTOR, depth_ratios, metric_scale
 from data_pipeline.metric_scale.points import ClipPoints
 from data_pipeline.metric_scale.settings import ScaleSettings
-
-INLIER_FACTOR = 1.25
-"""A ratio within this factor of the median is an inlier, as in the delta_1 of depth papers."""
-
-_SIGMA_OF_MAD = 1.4826
 
 
 class Lack(StrEnum):
@@ -58,7 +53,7 @@ class ScaleEstimate:
 
 def enough_points(points: ClipPoints, settings: ScaleSettings) -> Unscaled | None:
     """Return why too little could be triangulated to ask for depth; None where it is enough."""
-    placed = sum(len(frame.depths) for frame in points.frames)
+    placed = sum(len(frame.points.depths) for frame in points.frames)
     if placed >= settings.min_points:
         return None
     seen = (
@@ -76,47 +71,35 @@ def estimate_scale(
     points: ClipPoints, depth_metres: Float32[np.ndarray, "frames rows columns"], settings: ScaleSettings
 ) -> ScaleEstimate | Unscaled:
     """Compare triangulated depths with metric ones, one map per frame of `points`."""
-    ratios = {}
-    for frame, depths in zip(points.frames, depth_metres, strict=True):
-        metres = at_points(depths, frame.positions)
-        known = (metres > 0) & (metres >= settings.nearest_metres) & (metres <= settings.farthest_metres)
-        if known.any():
-            ratios[str(frame.number)] = metres[known] / frame.depths[known]
+    bounds_metres = {"nearest_metres": settings.nearest_metres, "farthest_metres": settings.farthest_metres}
+    ratios = {
+        str(frame.number): found
+        for frame, depths in zip(points.frames, depth_metres, strict=True)
+        if len(found := depth_ratios(depths, frame.points, **bounds_metres))
+    }
     pooled = np.concatenate(list(ratios.values())) if ratios else np.zeros(0)
     if len(pooled) < settings.min_points:
-        placed = sum(len(frame.depths) for frame in points.frames)
+        placed = sum(len(frame.points.depths) for frame in points.frames)
         bounds = f"{settings.nearest_metres:g} to {settings.farthest_metres:g} m"
         return Unscaled(
             reason=Lack.DEPTH_OUT_OF_RANGE,
             message=f"{len(pooled)} of {placed} points are {bounds} deep, scale.min_points is {settings.min_points}",
         )
-    scale = float(np.median(pooled))
-    off = np.abs(np.log(pooled / scale))
-    spread = float(_SIGMA_OF_MAD * np.median(off))
-    inliers = float(np.mean(off <= np.log(INLIER_FACTOR)))
-    if spread > settings.max_spread:
+    scale = metric_scale(pooled)
+    if scale.spread > settings.max_spread:
         return Unscaled(
             reason=Lack.TOO_MUCH_SPREAD,
-            message=f"spread {spread:.3g} of {len(pooled)} points around {scale:.4g} m per unit, scale.max_spread is "
-            f"{settings.max_spread:g}; {inliers:.0%} within a factor of {INLIER_FACTOR:g}",
+            message=f"spread {scale.spread:.3g} of {len(pooled)} points around {scale.metres_per_unit:.4g} m per unit, "
+            f"scale.max_spread is {settings.max_spread:g}; {scale.inlier_share:.0%} within a factor of "
+            f"{INLIER_FACTOR:g}",
         )
     return ScaleEstimate(
-        metres_per_unit=_rounded(scale),
+        metres_per_unit=_rounded(scale.metres_per_unit),
         points=len(pooled),
-        spread=_rounded(spread),
-        inlier_share=_rounded(inliers),
+        spread=_rounded(scale.spread),
+        inlier_share=_rounded(scale.inlier_share),
         frame_scales={number: _rounded(float(np.median(values))) for number, values in ratios.items()},
     )
-
-
-def at_points(
-    depth: Float32[np.ndarray, "rows columns"], positions: Float64[np.ndarray, "points 2"]
-) -> Float64[np.ndarray, " points"]:
-    """Read a map at positions divided by width and height: the pixel each lies in, as published (truncation)."""
-    rows, columns = depth.shape
-    x = np.clip((positions[:, 0] * columns).astype(np.int64), 0, columns - 1)
-    y = np.clip((positions[:, 1] * rows).astype(np.int64), 0, rows - 1)
-    return depth[y, x].astype(np.float64)
 
 
 def _rounded(value: float) -> float:

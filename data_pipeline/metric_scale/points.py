@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from cami2v.geometry.metric_scale import SeenPoints
 from cami2v.geometry.two_view import Points, Pose, rays, relative_pose, sampson_pixels
 from data_pipeline.metric_scale.settings import ScaleSettings
 from data_pipeline.validate.cameras import Intrinsics, Poses
@@ -21,14 +22,11 @@ Depths = Float64[np.ndarray, " points"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePoints:
-    """Points seen in one frame."""
+    """Points seen in one frame, their depths in pose units."""
 
     number: int
     """Of the frame, in the clip."""
-    positions: Float64[np.ndarray, "points 2"]
-    """Divided by the frame's width and height."""
-    depths: Depths
-    """Along the optical axis of this frame's camera, pose units."""
+    points: SeenPoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +122,4 @@ def _each_once(number: int, rows: Float64[np.ndarray, "rows 4"], size: Float64[n
     ordered = rows[np.argsort(-rows[:, 3], kind="stable")]
     _, first = np.unique(ordered[:, :2], axis=0, return_index=True)
     kept = ordered[np.sort(first)]
-    return FramePoints(number=number, positions=kept[:, :2] / size, depths=kept[:, 2])
+    return FramePoints(number=number, points=SeenPoints(positions=kept[:, :2] / size, depths=kept[:, 2]))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline.metric_scale.estimate import Lack, ScaleEstimate, Unscaled, at_points, enough_points, estimate_scale
+from cami2v.geometry.metric_scale import SeenPoints, at_points
+from data_pipeline.metric_scale.estimate import Lack, ScaleEstimate, Unscaled, enough_points, estimate_scale
 from data_pipeline.metric_scale.points import ClipPoints, FramePoints
 from data_pipeline.metric_scale.settings import ScaleSettings
 
@@ -45,14 +46,8 @@ def seen(scale: float, points: int, wrong: float = 0.0, noise: float = 0.0) -> t
         units = at_points(depth[number], positions) / scale * np.exp(noise * rng.standard_normal(points // 2))
         lost = rng.uniform(size=points // 2) < wrong
         units[lost] *= rng.uniform(1.5, 10, lost.sum())
-        frames.append(FramePoints(number=number, positions=positions, depths=units))
+        frames.append(FramePoints(number=number, points=SeenPoints(positions=positions, depths=units)))
     return clip_points(frames), depth
-
-
-def test_the_pixel_of_a_position_is_found_by_truncation() -> None:
-    depth = np.arange(12, dtype=np.float32).reshape(3, 4)
-    positions = np.array([[0.0, 0.0], [0.2499, 0.32], [0.25, 0.34], [0.999, 0.999], [1.0, 1.0], [-0.01, 0.5]])
-    assert at_points(depth, positions).tolist() == [0, 0, 5, 11, 11, 4]
 
 
 def test_clean_points_give_the_scale_itself() -> None:
