@@ -8,14 +8,11 @@ from typing import Any
 
 from cami2v.inference.exported import is_exported, load_exported
 from cami2v.inference.settings import Defaults
-from cami2v.inference.source import PARTS, PipelineSource
+from cami2v.inference.source import PARTS, PipelineSource, differing_weights
 from cami2v.signature import build_settings
 from cami2v.training.run_folder import AVERAGE
 from launch.compose import plain
 from launch.load_model import LoadedModel, Source, held_out_stride, load_model
-
-HASHES = ("sha256", "base_sha256", "files")
-"""Keys of a model's identity that tell its weights."""
 
 
 def load(
@@ -68,21 +65,13 @@ def load_recorded(
         weights=weights,
         attention=identity.get("attention"),
     )
-    for key in HASHES:
-        before, now = _hashes(identity.get(key)), _hashes(source.identity.get(key))
-        if before != now:
-            raise ValueError(
-                f"checkpoint={source.identity['path']}: its weights are not those that made the video ({key}); the run "
-                "went on, or it is another one: checkpoint=<where they are>"
-            )
+    key = differing_weights(identity, source.identity)
+    if key is not None:
+        raise ValueError(
+            f"checkpoint={source.identity['path']}: its weights are not those that made the video ({key}); the run "
+            "went on, or it is another one: checkpoint=<where they are>"
+        )
     return source
-
-
-def _hashes(recorded: Any) -> Any:
-    """Leave out where files were."""
-    if isinstance(recorded, Sequence) and not isinstance(recorded, str):
-        return [each["sha256"] if isinstance(each, Mapping) else each for each in recorded]
-    return recorded
 
 
 def source_of(loaded: LoadedModel) -> PipelineSource:
