@@ -13,6 +13,9 @@ from torch import Tensor
 from cami2v.attention.masks import AttentionMask
 from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, epipolar_lines, mask_from_fundamental, mask_rows
 
+ROWS_AT_ONCE = 128
+"""Rows of the mask that exist at once while those without keys are looked for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpipolarBands(AttentionMask):
@@ -69,6 +72,17 @@ class EpipolarBands(AttentionMask):
         )
 
     @torch.no_grad()
+    def open_rows(self) -> Bool[Tensor, "batch queries key_frames"] | None:
+        """Tell for which (query, key frame) the hybrid options open the whole frame; None without those options."""
+        options = self.options
+        if not (options.hybrid or options.hybrid_v2):
+            return None
+        if "open rows" not in self.prepared:
+            self.prepared["open rows"] = self._rows_without_keys(frame_wise=options.hybrid)
+        rows: Tensor = self.prepared["open rows"]
+        return rows
+
+    @torch.no_grad()
     def dense(self) -> Bool[Tensor, "batch queries keys"]:
         """Write the mask out: (frames height width) squared booleans per clip."""
         grid = self.grid
@@ -77,3 +91,18 @@ class EpipolarBands(AttentionMask):
             return mask
         by_frame = mask.unflatten(2, (grid.frames, grid.cells))
         return by_frame[torch.arange(mask.shape[0], device=mask.device), :, self.condition_frame]
+
+    def _rows_without_keys(self, *, frame_wise: bool) -> Bool[Tensor, "batch queries key_frames"]:
+        """Tell which rows of the plain rule are empty within a frame, or over all frames of the clip."""
+        frames = self.condition_frame if frame_wise else None
+        plain = dataclasses.replace(self, options=EpipolarOptions(), condition_frame=frames, prepared={})
+        key_frames = len(self.key_frames(0))
+        found = []
+        for clip in range(self.shape[0]):
+            for rows in torch.arange(self.grid.tokens, device=self.fundamental.device).split(ROWS_AT_ONCE):
+                near = plain.rows(clip, rows)
+                if frame_wise:
+                    found.append(~near.unflatten(1, (key_frames, -1)).any(dim=-1))
+                else:
+                    found.append(~near.any(dim=-1, keepdim=True).expand(-1, key_frames))
+        return torch.cat(found).unflatten(0, (self.shape[0], -1)).contiguous()

@@ -6,7 +6,6 @@ Compiled on CUDA. On the CPU it runs forward only, uncompiled, with all scores i
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
-from cami2v.geometry.epipolar import EpipolarOptions
 
 BLOCK = 128
 """Queries and keys of a block."""
@@ -80,7 +78,7 @@ def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
     downsample, centre = grid.downsample, grid.downsample / 2 - 0.5
     lines = bands.lines()
     key_frames = torch.stack([bands.key_frames(clip) for clip in range(bands.shape[0])])
-    everything = _rows_that_see_everything(bands)
+    everything = bands.open_rows()
 
     @no_type_check  # the kernel is compiled from this function: no run-time checks around it, in tests either
     def visible(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -99,31 +97,6 @@ def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
         return sees | (key < always_visible)
 
     return visible
-
-
-def _rows_that_see_everything(bands: EpipolarBands) -> Bool[Tensor, "batch queries key_frames"] | None:
-    """Tell for which (query, key frame) the hybrid options open the whole frame; None without those options."""
-    options = bands.options
-    if not (options.hybrid or options.hybrid_v2):
-        return None
-    # A row of the first option is empty in one frame, of the second in all frames of the clip.
-    frame_wise = options.hybrid
-    plain = dataclasses.replace(
-        bands,
-        options=EpipolarOptions(),
-        condition_frame=bands.condition_frame if frame_wise else None,
-        prepared={},
-    )
-    key_frames = len(bands.key_frames(0))
-    found = []
-    for clip in range(bands.shape[0]):
-        for rows in torch.arange(bands.grid.tokens, device=bands.fundamental.device).split(BLOCK):
-            near = plain.rows(clip, rows)
-            if frame_wise:
-                found.append(~near.unflatten(1, (key_frames, -1)).any(dim=-1))
-            else:
-                found.append(~near.any(dim=-1, keepdim=True).expand(-1, key_frames))
-    return torch.cat(found).unflatten(0, (bands.shape[0], -1)).contiguous()
 
 
 def _occupancy(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from cami2v.geometry.cameras import intrinsic_matrix, invert_pose
@@ -82,7 +82,7 @@ class CellGrid:
         """Return how far from a line, in pixels, a cell's centre may lie: half the diagonal of a cell."""
         return self.downsample * math.sqrt(2) / 2
 
-    def centres(self, index: Int64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+    def centres(self, index: Int[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Return the pixel coordinate of the centres of rows or columns."""
         return index.double() * self.downsample + (self.downsample / 2 - 0.5)
 

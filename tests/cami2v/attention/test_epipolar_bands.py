@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cami2v.attention import flex, sdpa
+from cami2v.attention import bundles, flex, sdpa
 from cami2v.attention.core import attend
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask, DenseMask
-from cami2v.geometry.epipolar import EpipolarOptions
+from cami2v.geometry.epipolar import CellGrid, EpipolarOptions
 from tests.cami2v.attention.bands_cases import EVERY_OPTIONS, OPTIONS, POSES, bands, tokens
 
 
@@ -42,30 +42,23 @@ def assert_equal(described: EpipolarBands, registers: int) -> None:
 
 
 @pytest.fixture
-def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take small clips in tiles of 2x2, as large ones are."""
-    monkeypatch.setattr(sdpa, "TILE_SIDE", 2)
+def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take small clips in bundles, as large ones are, and in more than one; some are not full."""
     monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
+    monkeypatch.setattr(bundles, "BUNDLE", 4)
+    monkeypatch.setattr(bundles, "BUNDLES_AT_ONCE", 2)
 
 
-@pytest.fixture(params=["tiles of neighbours", "tiles of tokens, all keys"])
-def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tiled: None) -> str:
-    """Take tiles as on the CPU or as on other devices."""
-    monkeypatch.setattr(sdpa, "TILE_ELEMENTS", 7 * 27)
-    if request.param == "tiles of tokens, all keys":
-        monkeypatch.setattr(sdpa, "PRUNING_DEVICE", "none")
-    return request.param
-
-
+@pytest.mark.usefixtures("bundled")
 @pytest.mark.parametrize("poses", POSES)
 @pytest.mark.parametrize(("registers", "condition_frame"), [(3, False), (0, False), (0, True)])
-def test_bands_equal_the_dense_mask(tiling: str, poses: str, registers: int, condition_frame: bool) -> None:
+def test_bands_equal_the_dense_mask(poses: str, registers: int, condition_frame: bool) -> None:
     for options in OPTIONS:
         described = bands(poses, options=options, condition_frame=condition_frame, rows=3, columns=3)
         assert_equal(described, registers)
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("bundled")
 @given(seed=st.integers(0, 2**20), perturbed=st.booleans(), rows=st.integers(1, 6), columns=st.integers(1, 7))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bands_equal_the_dense_mask_for_random_poses(seed: int, perturbed: bool, rows: int, columns: int) -> None:
@@ -85,7 +78,7 @@ def test_the_cases_are_what_their_names_say() -> None:
     assert empty_rows.any()
 
 
-@pytest.mark.usefixtures("tiled")
+@pytest.mark.usefixtures("bundled")
 def test_a_row_without_keys_gives_zero_and_no_gradient() -> None:
     described = bands("forward", condition_frame=True)
     inputs = tokens(described, registers=0)
@@ -97,7 +90,7 @@ def test_a_row_without_keys_gives_zero_and_no_gradient() -> None:
     assert (output[~empty] != 0).all()
 
 
-@pytest.mark.usefixtures("tiled")
+@pytest.mark.usefixtures("bundled")
 def test_gradcheck() -> None:
     described = bands("random", batch=1, rows=2, columns=2)
     query, key, value = (x.requires_grad_() for x in tokens(described, registers=1, width=4))
@@ -105,10 +98,10 @@ def test_gradcheck() -> None:
     def run_bands(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return attend(query, key, value, num_heads=2, mask=described, always_visible=1)
 
-    assert torch.autograd.gradcheck(run_bands, (query, key, value))
+    assert torch.autograd.gradcheck(run_bands, (query, key, value), fast_mode=True)
 
 
-@pytest.mark.usefixtures("tiled")
+@pytest.mark.usefixtures("bundled")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_half_precision(dtype: torch.dtype, autocast: bool) -> None:
@@ -136,8 +129,8 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_no_tensor_grows_with_the_square_of_the_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
+@pytest.mark.usefixtures("bundled")
+def test_no_tensor_grows_with_the_square_of_the_tokens() -> None:
     sizes = {}
     for side in (8, 16):
         described = bands("random", batch=1, rows=side, columns=side)
@@ -159,6 +152,31 @@ def test_flex_equals_the_dense_mask(poses: str, registers: int, condition_frame:
         expected = attend(query, key, value, num_heads=2, mask=written_out(described), always_visible=registers)
         actual = attend(query, key, value, num_heads=2, mask=described, always_visible=registers, backend="flex")
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+
+
+def test_a_frame_pair_meets_little_more_than_its_band() -> None:
+    described = bands("random", batch=1, perturbed=True, rows=32, columns=32)
+    found = [some for frames in bundles.bundles_of(described)[0] for pair in frames for some in pair]
+    multiplied = sum(some.queries.shape[1] * some.keys.numel() for some in found)
+    visible = int(described.dense().sum())
+    assert visible < multiplied < 2.5 * visible
+    assert multiplied < 0.1 * described.grid.tokens**2
+
+
+@pytest.mark.parametrize("poses", ["random", "forward"])
+def test_bands_of_a_real_frame_size_equal_the_dense_mask(poses: str) -> None:
+    described = bands(poses, batch=1, perturbed=poses == "random", rows=32, columns=32)
+    assert_equal(described, registers=4)
+
+
+def test_lines_of_a_pencil_are_ordered_also_where_they_are_parallel() -> None:
+    sideways = torch.tensor(
+        [[0.0, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64
+    )  # a shift along x: lines are rows
+    grid = CellGrid(frames=1, height=32, width=48, downsample=8)
+    places = bundles.pencil_positions(sideways, grid).view(4, 6)
+    torch.testing.assert_close(places, places[:, :1].expand(4, 6))
+    assert len(places[:, 0].unique()) == 4
 
 
 def test_flex_leaves_out_blocks_without_a_visible_pair() -> None:
@@ -193,7 +211,7 @@ def test_bands_under_flex_share_their_blocks_between_calls(monkeypatch: pytest.M
     assert built == [0]
 
 
-@pytest.mark.usefixtures("tiled")
+@pytest.mark.usefixtures("bundled")
 def test_activation_checkpointing_and_no_grad_give_the_same() -> None:
     described = bands("random")
     inputs = tokens(described, registers=2)
@@ -221,7 +239,7 @@ def test_a_small_clip_has_its_mask_written_out_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sdpa, "SMALL_CLIP", 60 * 60 - 1)
     larger = bands("random")
     assert_equal(larger, registers=0)
-    assert larger.prepared == {}
+    assert "sdpa" not in larger.prepared
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

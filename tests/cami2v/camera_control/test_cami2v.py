@@ -249,11 +249,10 @@ def test_activation_checkpointing_keeps_the_gradients_of_the_camera_alone() -> N
     ("insertion", "activation_checkpointing", "changes"),
     [("main_branch", False, {}), ("temporal_attention", True, {"register_tokens": 0, "keys": "condition_frame"})],
 )
-def test_bands_in_tiles_give_what_written_out_masks_give(
+def test_bands_in_bundles_give_what_written_out_masks_give(
     monkeypatch: pytest.MonkeyPatch, insertion: str, activation_checkpointing: bool, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
-    monkeypatch.setattr(sdpa, "TILE_SIDE", 5)
     control = tiny_cami2v(insertion=insertion, **changes)
     unet = tiny_unet(control.adapter_for, activation_checkpointing=activation_checkpointing)
     randomise(unet)
