@@ -73,13 +73,15 @@ def image_clip(
     seed: int,
     compatibility: Compatibility,
     last_image: Float32[Tensor, "3 other_height other_width"] | None = None,
+    metres_per_unit: float = 1.0,
 ) -> ClipBatch:
     """Make a batch of one: the image in every frame, resized and centre-cropped, with the path's cameras.
 
     The horizontal field of view counts for the uncropped image; None takes the trajectory's own intrinsics, or 90
     degrees along the longer side where it has none. Pixels are square. Without `frames_per_second` the model is told
     the training videos' rate divided by the stride. `last_image` replaces the last frame; it does not change what a
-    model conditioned on the first frame generates.
+    model conditioned on the first frame generates. `metres_per_unit` is how many units of the trajectory are one of the
+    poses that the model was trained with.
     """
     _, old_height, old_width = image.shape
     target = target_resolution(old_height, old_width, resolution, portrait)
@@ -105,7 +107,7 @@ def image_clip(
         cameras=Cameras(
             world_to_camera=trajectory.world_to_camera[None],
             intrinsics_pixels=intrinsics[None],
-            translation_scale=torch.ones(1, frames, dtype=torch.float64),
+            translation_scale=torch.full((1, frames), 1 / metres_per_unit, dtype=torch.float64),
             height=framing.height,
             width=framing.width,
         ),

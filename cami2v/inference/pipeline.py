@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
@@ -11,52 +11,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, check_camera
-from cami2v.diffusion.edits import OverlapFrames, StepEdit
-from cami2v.diffusion.sampler import Sampler
-from cami2v.draws import Draws
+from cami2v.encoders.base import DepthEstimator
+from cami2v.inference.batch_sampling import BatchSampling
 from cami2v.inference.clip_video import to_frames
-from cami2v.inference.clips import joined_clips, window_of, windows
-from cami2v.inference.decoding import decode
+from cami2v.inference.clips import windows
 from cami2v.inference.exported import is_exported, load_exported
 from cami2v.inference.image_clip import image_clip
 from cami2v.inference.placement import Placement, computing, set_precision
+from cami2v.inference.progress import OnProgress, Progress, SamplingCancelledError, Watch
 from cami2v.inference.request import Precision, Request, SamplerSettings
-from cami2v.inference.settings import (
-    ModelFacts,
-    Picture,
-    VideoSettings,
-    open_picture,
-    picture_sha256,
-    requests_for,
-)
+from cami2v.inference.scene import Depth, Scene, depth_sha256, framed_depth, open_depth, render_scene
+from cami2v.inference.settings import ModelFacts, Picture, VideoSettings, open_picture, picture_sha256, requests_for
 from cami2v.inference.source import PipelineSource
 from cami2v.signature import build_settings
 
+__all__ = ["Generated", "OnProgress", "Pipeline", "Progress", "SamplingCancelledError"]
+
 SOURCES = "cami2v.model_sources"
 """Entry points that load what is not an exported folder: (path, **keywords) -> PipelineSource."""
-
-
-class SamplingCancelledError(Exception):
-    """The caller asked to stop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a call is; a step is one denoising step of one batch."""
-
-    step: int
-    steps: int
-    seconds: float
-
-    @property
-    def seconds_left(self) -> float:
-        """Return the time left at the speed so far."""
-        return self.seconds / self.step * (self.steps - self.step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +43,10 @@ class Generated:
     request: Request
     picture: Picture
     """The image as it was given."""
-
-
-OnProgress = Callable[[Progress], None]
+    depth: Depth | None = None
+    """What the scene was made of, at the video's size; None: there was no scene."""
+    preview: UInt8[np.ndarray, "frames height width 3"] | None = None
+    """The scene, as the noise shaping saw it."""
 
 
 class Pipeline:
@@ -81,6 +58,7 @@ class Pipeline:
         precision: of everything but the first stage. fp32 is what the published numbers were checked in.
         offload: keep parts that a stage of sampling does not need in host memory.
         sampler: takes the place of the model's own, for calls that do not say otherwise.
+        depth_network: takes the place of the model's own.
     """
 
     def __init__(
@@ -91,6 +69,7 @@ class Pipeline:
         precision: Precision = "fp32",
         offload: bool = False,
         sampler: SamplerSettings | None = None,
+        depth_network: DepthEstimator | None = None,
     ) -> None:
         self.source = source
         self.sampler = SamplerSettings.of(source.sampler) if sampler is None else sampler
@@ -98,7 +77,8 @@ class Pipeline:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision: Precision = precision
         set_precision(self.model, precision)
-        self.placement = Placement(self.model, device=self.device, offload=offload)
+        self.depth_network = source.model.depth if depth_network is None else depth_network.eval()
+        self.placement = Placement(self.model, device=self.device, offload=offload, depth=self.depth_network)
 
     @classmethod
     def from_pretrained(
@@ -108,6 +88,7 @@ class Pipeline:
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
         offload: bool = False,
+        depth_network: DepthEstimator | None = None,
         **source: Any,
     ) -> Pipeline:
         """Load an exported folder, a run folder of `cami2v train`, or released files.
@@ -121,12 +102,13 @@ class Pipeline:
             loaded = load_exported(Path(path).expanduser())
         else:
             loaded = _load_elsewhere(path, source)
-        return cls(loaded, device=device, precision=precision, offload=offload)
+        return cls(loaded, device=device, precision=precision, offload=offload, depth_network=depth_network)
 
     def __call__(
         self,
         image: Any,
         *,
+        depth: Any = None,
         batch_size: int | None = None,
         on_progress: OnProgress | None = None,
         cancel: Callable[[], bool] | None = None,
@@ -134,14 +116,25 @@ class Pipeline:
     ) -> list[Generated]:
         """Animate an image, or a list of images; the settings are those of `VideoSettings`.
 
-        Lists make one video for each item: `pipeline("room.png", seed=[0, 1, 2])`. `batch_size` videos are made at once
-        (None: all). `cancel` is asked after every denoising step; if it says so, SamplingCancelledError is raised.
-        Raises ValueError in one line for an unknown or impossible setting, before anything is sampled.
+        Lists make one video for each item: `pipeline("room.png", seed=[0, 1, 2])`. `depth` is the image's depth map for
+        `noise_shaping`, or a list of them (`open_depth`; None: the depth network estimates it). `batch_size` videos are
+        made at once (None: all). `cancel` is asked after every denoising step; if it says so, SamplingCancelledError is
+        raised. Raises ValueError in one line for an unknown or impossible setting, before anything is sampled.
         """
         images = [open_picture(each) for each in (image if isinstance(image, (list, tuple)) else [image])]
+        given = list(depth) if isinstance(depth, (list, tuple)) else [depth] * len(images)
+        if len(given) != len(images):
+            raise ValueError(f"depth: {len(given)} maps for {len(images)} images; give one each")
         requests = self.requests(images, **settings)
-        pictures = [images[row % len(images)][1] for row in range(len(requests))]
-        return self.generate(requests, pictures, batch_size=batch_size, on_progress=on_progress, cancel=cancel)
+        rows = [number % len(images) for number in range(len(requests))]
+        pictures = [images[row][1] for row in rows]
+        depths = [
+            None if request.noise_shaping is None else self.scene_depth(request, images[row][1], given[row])
+            for request, row in zip(requests, rows, strict=True)
+        ]
+        return self.generate(
+            requests, pictures, depths=depths, batch_size=batch_size, on_progress=on_progress, cancel=cancel
+        )
 
     def requests(self, images: Sequence[tuple[str, Picture]], **settings: Any) -> list[Request]:
         """Write a call down without making anything; `images` as `open_picture` gives them."""
@@ -158,6 +151,7 @@ class Pipeline:
             sampler=self.sampler,
             multiple=first_stage.downsample * backbone.smallest_multiple,
             ends_with_image=backbone.ends_with_image,
+            timesteps=self.model.schedule.timesteps,
             constant=constant,
         )
 
@@ -166,34 +160,72 @@ class Pipeline:
         requests: Sequence[Request],
         pictures: Sequence[Picture],
         *,
+        depths: Sequence[Depth | None] | None = None,
         batch_size: int | None = None,
         on_progress: OnProgress | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> list[Generated]:
         """Make what requests describe, by this model whatever they say of theirs; also what repeats a video.
 
-        Raises ValueError where a picture is not the one of its request.
+        `depths` are those of `scene_depth`; what is missing is estimated. Raises ValueError where a picture or a depth
+        map is not the one of its request.
         """
         for request, picture in zip(requests, pictures, strict=True):
-            if picture_sha256(picture) != request.image_sha256:
-                raise ValueError(
-                    f"image {request.image or 'given as pixels'}: its pixels are not those of the request; the file "
-                    "was changed, or it is another one"
-                )
+            _check_picture(request, picture)
+        inputs = [
+            self._with_depth(request, picture, depth)
+            for request, picture, depth in zip(requests, pictures, depths or [None] * len(requests), strict=True)
+        ]
+        requests = [request for request, _ in inputs]
         size = batch_size or len(requests)
         batches = [range(start, min(start + size, len(requests))) for start in range(0, len(requests), size)]
-        watch = _Watch(
+        watch = Watch(
             steps=sum(self.steps(requests[batch.start]) for batch in batches), on_progress=on_progress, cancel=cancel
         )
         made: list[Generated] = []
         for batch in batches:
-            some, theirs = [requests[i] for i in batch], [pictures[i] for i in batch]
-            videos = self._make(some, theirs, watch)
+            some = [requests[i] for i in batch]
+            clips = [self.clip(requests[i], pictures[i]) for i in batch]
+            scenes = [
+                None if depth is None else _scene(request, clip, depth)
+                for clip, (request, depth) in zip(clips, inputs[batch.start : batch.stop], strict=True)
+            ]
+            sampling = BatchSampling(
+                model=self.model, placement=self.placement, precision=self.precision, requests=some, watch=watch
+            )
+            videos = sampling.video(clips, [scene for scene in scenes if scene is not None])
             made += [
-                Generated(frames=to_frames(video), request=request, picture=picture)
-                for video, request, picture in zip(videos, some, theirs, strict=True)
+                Generated(
+                    frames=to_frames(video),
+                    request=requests[i],
+                    picture=pictures[i],
+                    depth=inputs[i][1],
+                    preview=None if scene is None else to_frames(scene.video),
+                )
+                for i, video, scene in zip(batch, videos, scenes, strict=True)
             ]
         return made
+
+    def preview(self, request: Request, picture: Picture, depth: Depth) -> Scene:
+        """Draw what the request's cameras see of the picture; `depth` as `scene_depth` gives it. Nothing is sampled."""
+        return _scene(request, self.clip(request, picture), depth)
+
+    def scene_depth(self, request: Request, picture: Picture, given: Any = None) -> Depth:
+        """Return the depth of what the model is shown: of a map that was given, else estimated.
+
+        Raises ValueError for neither, and for a map that is not the picture's.
+        """
+        height, width = picture.shape[1:]
+        if given is not None:
+            return framed_depth(open_depth(given), (height, width), (request.height, request.width))
+        if self.depth_network is None:
+            raise ValueError(
+                "depth: this model has no depth network; give a depth map (depth=<file or array>, depth_map=<file> of "
+                "cami2v sample), or a network (docs/realcam.md)"
+            )
+        shown = self.clip(request, picture).video[:, :, request.condition_frame]
+        with torch.no_grad(), self.placement.stage("depth"):
+            return self.depth_network.metric_depth(shown.to(self.device))[0].float().cpu()
 
     def clip(self, request: Request, picture: Picture) -> ClipBatch:
         """Return what the model is given: the image and the cameras, resized and cropped."""
@@ -208,6 +240,7 @@ class Pipeline:
             frames_per_second=request.told_frames_per_second,
             seed=request.seed,
             compatibility=request.compatibility,
+            metres_per_unit=request.metres_per_unit or 1.0,
         )
 
     def check_camera(self, request: Request, picture: Picture, *, guards: GuardSettings, source: str) -> None:
@@ -221,102 +254,28 @@ class Pipeline:
         """Return how many denoising steps a video takes."""
         return request.sampler.steps * len(windows(request.frames, request.window, request.overlap))
 
-    def _make(
-        self, requests: Sequence[Request], pictures: Sequence[Picture], watch: _Watch
-    ) -> Float[Tensor, "batch 3 frames height width"]:
-        first = requests[0]
-        shared = ("sampler", "window", "overlap", "branches", "decode_frames", "decode_tile", "condition_frame")
-        for key in shared:
-            if any(getattr(request, key) != getattr(first, key) for request in requests):
-                raise ValueError(f"{key}: differs within a batch; use batch_size=1")
-        clips = [self.clip(request, picture) for request, picture in zip(requests, pictures, strict=True)]
-        whole = joined_clips(clips).to(self.device)
-        sampler, pieces = first.sampler.build(), windows(first.frames, first.window, first.overlap)
-        video: Tensor | None = None
-        latents: Tensor | None = None
-        for number, piece in enumerate(pieces):
-            edits: list[StepEdit] = []
-            image = None
-            if latents is not None and video is not None:
-                # The window starts on frames that exist: they stay, and the first of them is its image.
-                known = pieces[number - 1].stop - piece.start
-                edits, image = [OverlapFrames(known=latents[:, :, -known:])], video[:, :, piece.start]
-            latents = self._denoise(window_of(whole, piece, image), requests, sampler, edits, number, watch)
-            with torch.no_grad(), self.placement.stage("decode"):
-                decoded = decode(
-                    self.model.first_stage, latents, frames_at_once=first.decode_frames, tile=first.decode_tile
-                )
-            decoded = decoded.float().clamp(-1, 1)
-            video = decoded if video is None else torch.cat([video[:, :, : piece.start], decoded], dim=2)
-        assert video is not None
-        return video
-
-    @torch.no_grad()
-    def _denoise(
-        self,
-        batch: ClipBatch,
-        requests: Sequence[Request],
-        sampler: Sampler,
-        edits: Sequence[StepEdit],
-        window: int,
-        watch: _Watch,
-    ) -> Float[Tensor, "batch channels frames height width"]:
-        first = requests[0]
-        draws = Draws(batch.seeds, device=self.device)
-        if window:
-            draws = _WindowDraws(draws, window)
-        frame = torch.full_like(batch.seeds, 0 if window else first.condition_frame)
-        negative = [request.negative_caption for request in requests]
-        with computing(self.precision, self.device):
-            with self.placement.stage("encode"):
-                predict, image_latents = self.model.denoiser(
-                    batch,
-                    draws,
-                    condition_frame=frame,
-                    negative_captions=negative,
-                    joint=first.branches == "together",
-                )
-            with self.placement.stage("denoise"):
-                return sampler.sample(
-                    predict,
-                    schedule=self.model.schedule,
-                    prediction=self.model.prediction,
-                    shape=tuple(image_latents.shape[1:]),
-                    draws=draws,
-                    edits=edits,
-                    on_step=watch.step_done,
-                )
+    def _with_depth(self, request: Request, picture: Picture, depth: Depth | None) -> tuple[Request, Depth | None]:
+        if request.noise_shaping is None:
+            return request, None
+        depth = self.scene_depth(request, picture) if depth is None else depth
+        found = depth_sha256(depth)
+        if request.depth_sha256 not in (None, found):
+            raise ValueError(
+                "depth: not the map of the request; give the one that its video carries, or it was estimated elsewhere"
+            )
+        return dataclasses.replace(request, depth_sha256=found), depth
 
 
-class _WindowDraws(Draws):
-    """The draws of a later window: other numbers for the same seeds."""
-
-    def __init__(self, draws: Draws, window: int) -> None:
-        super().__init__(torch.tensor(draws.seeds), device=draws.device)
-        self.window = window
-
-    def _generators(self, purpose: str) -> list[torch.Generator]:
-        return super()._generators(f"window{self.window}/{purpose}")
+def _scene(request: Request, clip: ClipBatch, depth: Depth) -> Scene:
+    return render_scene(clip, depth, condition_frame=request.condition_frame, compatibility=request.compatibility)
 
 
-class _Watch:
-    """Tells a caller how far a call is, and asks whether to stop."""
-
-    def __init__(self, *, steps: int, on_progress: OnProgress | None, cancel: Callable[[], bool] | None) -> None:
-        self.steps = steps
-        self.on_progress = on_progress
-        self.cancel = cancel
-        self.done = 0
-        self.start = time.monotonic()
-
-    def step_done(self, step: int, steps: int) -> None:
-        self.done += 1
-        if self.on_progress is not None:
-            # Some spacings visit fewer timesteps than asked for.
-            total = max(self.steps, self.done)
-            self.on_progress(Progress(step=self.done, steps=total, seconds=time.monotonic() - self.start))
-        if self.cancel is not None and self.cancel():
-            raise SamplingCancelledError(f"stopped after {self.done} of {self.steps} steps")
+def _check_picture(request: Request, picture: Picture) -> None:
+    if picture_sha256(picture) != request.image_sha256:
+        raise ValueError(
+            f"image {request.image or 'given as pixels'}: its pixels are not those of the request; the file was "
+            "changed, or it is another one"
+        )
 
 
 def _load_elsewhere(path: str | Path | Sequence[str | Path], keywords: Mapping[str, Any]) -> PipelineSource:

@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import nn
 
+from cami2v.encoders.base import DepthEstimator
 from cami2v.inference.request import Precision
 from cami2v.model import VideoDiffusion
 
-Stage = Literal["encode", "denoise", "decode"]
+Stage = Literal["encode", "denoise", "decode", "depth"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,11 +25,16 @@ class Placement:
     then the denoiser, then the first stage. Without, all of them stay there.
     """
 
-    def __init__(self, model: VideoDiffusion, *, device: torch.device, offload: bool) -> None:
+    def __init__(
+        self, model: VideoDiffusion, *, device: torch.device, offload: bool, depth: DepthEstimator | None
+    ) -> None:
         self.model = model
+        self.depth = depth
         self.device = device
         self.offload = offload
         model.to("cpu" if offload else device)
+        if depth is not None:
+            depth.to("cpu" if offload else device)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -51,14 +57,17 @@ class Placement:
         model = self.model
         if stage == "encode":
             return [model.text_encoder, model.image_encoder, model.image_projector, model.first_stage, model.camera]
+        if stage == "depth":
+            return [] if self.depth is None else [self.depth]
         return [model.backbone] if stage == "denoise" else [model.first_stage]
 
 
 def set_precision(model: VideoDiffusion, precision: Precision) -> None:
-    """Store everything but the first stage in a precision; frames are always decoded in float32."""
-    first_stage = model.first_stage
+    """Store everything but first stage and depth network in a precision: frames and metres are always float32."""
     model.to(DTYPES[precision])
-    first_stage.float()
+    model.first_stage.float()
+    if model.depth is not None:
+        model.depth.float()
 
 
 def computing(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

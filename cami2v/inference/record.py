@@ -7,15 +7,18 @@ import dataclasses
 import hashlib
 import io
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
 
 from cami2v.inference.pipeline import Generated
 from cami2v.inference.request import Request
+from cami2v.inference.scene import Depth
 from cami2v.inference.settings import Picture, open_picture, picture_levels
 
 KEY = "cami2v"
@@ -32,6 +35,8 @@ class Record:
     """Of the frames before compression."""
     image_png: str | None
     """The image in base64; None: too large."""
+    depth: str | None = None
+    """The depth map of its scene, at the video's size: float32, row by row, compressed, in base64; None: no scene."""
 
     @classmethod
     def of(cls, generated: Generated) -> Record:
@@ -43,6 +48,7 @@ class Record:
             request=generated.request,
             frames_sha256=frames_sha256(generated.frames),
             image_png=base64.b64encode(data).decode() if len(data) <= LARGEST_IMAGE_BYTES else None,
+            depth=None if generated.depth is None else _packed(generated.depth),
         )
 
     def to_json(self) -> str:
@@ -55,7 +61,12 @@ class Record:
         try:
             values = json.loads(text or "")[KEY]
             request = Request.from_json(json.dumps(values["request"]), f"{source}: request")
-            return cls(request=request, frames_sha256=values["frames_sha256"], image_png=values["image_png"])
+            return cls(
+                request=request,
+                frames_sha256=values["frames_sha256"],
+                image_png=values["image_png"],
+                depth=values.get("depth"),
+            )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{source}: carries no record of how it was made; only single videos that cami2v sample wrote do, and "
@@ -72,6 +83,17 @@ class Record:
         if self.image_png is not None:
             return open_picture(Image.open(io.BytesIO(base64.b64decode(self.image_png))))[1]
         return open_picture(self.request.image)[1]
+
+    def depth_map(self) -> Depth | None:
+        """Return the depth map, if there is one."""
+        if self.depth is None:
+            return None
+        values = np.frombuffer(zlib.decompress(base64.b64decode(self.depth)), np.float32)
+        return torch.from_numpy(values.reshape(self.request.height, self.request.width).copy())
+
+
+def _packed(depth: Depth) -> str:
+    return base64.b64encode(zlib.compress(depth.numpy().astype(np.float32).tobytes(), 9)).decode()
 
 
 def frames_sha256(frames: UInt8[np.ndarray, "frames height width 3"]) -> str:

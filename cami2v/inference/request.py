@@ -18,6 +18,7 @@ from cami2v.diffusion.multistep import DPMSolverSampler, MultistepSampler, UniPC
 from cami2v.diffusion.sampler import Sampler
 from cami2v.diffusion.steps import StepSpacing
 from cami2v.inference.image_clip import Compatibility, Portrait
+from cami2v.inference.scene import NoiseShapingRule
 from cami2v.signature import build_settings
 from cami2v.trajectories.trajectory import Trajectory
 
@@ -163,6 +164,11 @@ class Request:
     decode_tile: int | None
     model: Mapping[str, Any]
     versions: Mapping[str, str]
+    metres_per_unit: float | None = None
+    """Translations are metres, and one unit of the model's training poses is so many; None: they are in its unit."""
+    noise_shaping: NoiseShapingRule | None = None
+    depth_sha256: str | None = None
+    """Of the depth map that the scene is made of; None where there is no scene, or the map is still to be estimated."""
     format: int = FORMAT
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from einops import rearrange
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
@@ -11,24 +13,39 @@ BLACK = 1e-4
 """Largest distance from -1 that counts as black."""
 
 
-def scene_mask(
-    rendered: Float[Tensor, "batch 3 frames height width"],
-    latent_size: tuple[int, int],
-    *,
-    window: int,
-    covered_share: float,
-    latent_share: float,
-) -> Float32[Tensor, "batch 1 frames latent_height latent_width"]:
-    """Mark latents whose surroundings are rendered: 1 there, else 0.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneMaskRule:
+    """When a latent counts as covered; the published numbers are the defaults.
 
-    `rendered` is in [-1, 1], black (-1 in all channels) where no point falls. A pixel counts where at least
-    `covered_share` of the `window` x `window` pixels around it are rendered, a latent where at least `latent_share` of
-    its pixels count, interpolated bilinearly with aligned corners. Published: 5, 1.0 and 0.9, for all channels alike.
+    A pixel counts where at least `covered_share` of the `window` x `window` pixels around it are rendered, a latent
+    where at least `latent_share` of its pixels count, interpolated bilinearly with aligned corners.
     """
-    covered = ((rendered + 1).abs() >= BLACK).any(dim=1)
-    kept = box_at_least(covered, window=window, share=covered_share).float()
+
+    window: int = 5
+    covered_share: float = 1.0
+    latent_share: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values out of range."""
+        if self.window < 1 or self.window % 2 == 0:
+            raise ValueError(f"window={self.window}: the scene mask looks around a pixel, use an odd number")
+        for key in ("covered_share", "latent_share"):
+            if not 0 < getattr(self, key) <= 1:
+                raise ValueError(f"{key}={getattr(self, key)}: a share of pixels is above 0 and at most 1")
+
+
+def scene_mask(
+    covered: Bool[Tensor, "batch frames height width"], latent_size: tuple[int, int], rule: SceneMaskRule
+) -> Float32[Tensor, "batch 1 frames latent_height latent_width"]:
+    """Mark latents whose surroundings are rendered, for all channels alike: 1 there, else 0."""
+    kept = box_at_least(covered, window=rule.window, share=rule.covered_share).float()
     shares = functional.interpolate(kept, size=latent_size, mode="bilinear", align_corners=True)
-    return rearrange(shares >= latent_share, "b t h w -> b 1 t h w").float()
+    return rearrange(shares >= rule.latent_share, "b t h w -> b 1 t h w").float()
+
+
+def not_black(rendered: Float[Tensor, "batch 3 frames height width"]) -> Bool[Tensor, "batch frames height width"]:
+    """Tell where frames in [-1, 1] show anything, as published: black pixels of the image itself do not count."""
+    return ((rendered + 1).abs() >= BLACK).any(dim=1)
 
 
 def box_at_least(

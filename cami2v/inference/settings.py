@@ -14,9 +14,11 @@ from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
-from cami2v.diffusion.steps import StepSpacing
+from cami2v.diffusion.steps import StepSpacing, sampling_steps
 from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, read_image, target_resolution
 from cami2v.inference.request import Branches, Request, SamplerKind, SamplerSettings, rows
+from cami2v.inference.scene import NoiseShapingRule
+from cami2v.inference.scene_mask import SceneMaskRule
 from cami2v.trajectories.trajectory import Trajectory, scaled
 
 CameraSource = str | Path | Mapping[str, Any] | Trajectory
@@ -24,6 +26,9 @@ CameraSource = str | Path | Mapping[str, Any] | Trajectory
 
 Picture = Float32[Tensor, "3 _ _"]
 """In [-1, 1]."""
+
+METRIC = "metric"
+"""The scale policy of models that were trained in metres."""
 
 PER_VIDEO = ("caption", "negative_caption", "trajectory", "extent", "seed")
 """Settings that may be a list: one value a video."""
@@ -68,6 +73,12 @@ class VideoSettings:
     branches: Branches = "separate"
     decode_frames: int | None = None
     decode_tile: int | None = None
+    metres_per_unit: float | None = None
+    """Of a model that was not trained in metres: the trajectory is in metres, and one unit of its poses is so many."""
+    noise_shaping: int | None = None
+    """Latents follow the rendered scene at this noise level and above; published: 900 (docs/realcam.md)."""
+    scene_mask: SceneMaskRule | None = None
+    """Where it is trusted; None: as published."""
 
     def sampler_settings(self, own: SamplerSettings) -> SamplerSettings:
         """Return the model's sampler with what was chosen in its place."""
@@ -122,6 +133,8 @@ class ModelFacts:
     multiple: int
     """Heights and widths are multiples of this."""
     ends_with_image: bool
+    timesteps: int
+    """Of its noise schedule."""
     constant: dict[str, Any]
     """Fields of `Request` that the loaded model decides."""
 
@@ -133,6 +146,7 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
     height, width = chosen.resolution or (defaults.height, defaults.width)
     _check(chosen, frames, (height, width), facts)
     sampler = chosen.sampler_settings(facts.sampler)
+    shaping = _noise_shaping(chosen, sampler, facts)
     videos = chosen.videos(len(pictures))
     hashes = [picture_sha256(picture) for _, picture in pictures]
     made = []
@@ -140,7 +154,7 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
         name, picture = pictures[number % len(pictures)]
         path = camera_path(own["trajectory"], frames=frames, extent=own["extent"], loop=chosen.loop)
         high, wide = target_resolution(picture.shape[1], picture.shape[2], (height, width), chosen.portrait)
-        intrinsics = path.intrinsics_normalized
+        intrinsics, zoom = path.intrinsics_normalized, path.zoom
         made.append(
             Request(
                 image=name,
@@ -150,7 +164,8 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
                 trajectory=_name(own["trajectory"]),
                 world_to_camera=rows(path.world_to_camera),
                 intrinsics_normalized=None if intrinsics is None else rows(intrinsics),
-                zoom=None if path.zoom is None else tuple(path.zoom.tolist()),
+                # The image's own focal length is that of its frame.
+                zoom=None if zoom is None else tuple((zoom / zoom[chosen.condition_frame]).tolist()),
                 field_of_view_degrees=chosen.field_of_view_degrees,
                 portrait=chosen.portrait,
                 compatibility=chosen.compatibility,
@@ -166,6 +181,8 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
                 branches=chosen.branches,
                 decode_frames=chosen.decode_frames,
                 decode_tile=chosen.decode_tile,
+                metres_per_unit=chosen.metres_per_unit,
+                noise_shaping=shaping,
                 **facts.constant,
             )
         )
@@ -227,13 +244,37 @@ def picture_levels(picture: Picture) -> np.ndarray:
     return levels.permute(1, 2, 0).contiguous().numpy()
 
 
+def _noise_shaping(chosen: VideoSettings, sampler: SamplerSettings, facts: ModelFacts) -> NoiseShapingRule | None:
+    """Return the rule; raises ValueError where it could do nothing, or depth and trajectory have no common unit."""
+    lowest = chosen.noise_shaping
+    if lowest is None:
+        return None
+    highest = sampling_steps(sampler.spacing, sampler.steps, facts.timesteps)[-1]
+    if not 0 <= lowest <= highest:
+        raise ValueError(
+            f"noise_shaping: got {lowest}, choose a timestep from 0 to {highest}, the highest that spacing="
+            f"{sampler.spacing} visits (published: 900)"
+        )
+    if facts.defaults.scale_policy != METRIC and chosen.metres_per_unit is None:
+        raise ValueError(
+            f"noise_shaping: the scene is in metres, but this model's poses are not (scale policy: "
+            f"{facts.defaults.scale_policy}); set metres_per_unit to the metres in one unit of its training poses"
+        )
+    return NoiseShapingRule(minimum_timestep=lowest, mask=chosen.scene_mask or SceneMaskRule())
+
+
 def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: ModelFacts) -> None:
     if frames < 1:
         raise ValueError(f"frames: got {frames}, expected a number above 0")
-    for key in ("frame_stride", "told_frames_per_second", "decode_frames"):
+    for key in ("frame_stride", "told_frames_per_second", "decode_frames", "metres_per_unit"):
         value = getattr(chosen, key)
         if value is not None and value <= 0:
             raise ValueError(f"{key}: got {value}, expected a number above 0")
+    if chosen.metres_per_unit is not None and facts.defaults.scale_policy == METRIC:
+        raise ValueError(
+            f"metres_per_unit={chosen.metres_per_unit}: this model was trained in metres, so its trajectories are in "
+            "metres already; leave it out"
+        )
     if any(side < facts.multiple or side % facts.multiple for side in size):
         raise ValueError(
             f"resolution: got {size[0]}x{size[1]} (height x width), both must be multiples of {facts.multiple} for "

@@ -74,10 +74,15 @@ def warp(
 
 
 def read_depth(path: Path, height: int, width: int) -> Float32[Tensor, "height width"]:
+    """Read a depth map (see `load_depth`) and bring it to a size without mixing depths."""
+    return functional.interpolate(load_depth(path)[None, None], size=(height, width), mode="nearest-exact")[0, 0]
+
+
+def load_depth(path: Path) -> Float32[Tensor, "_height _width"]:
     """Read a depth map: .npy, .npz (its only array, or `depth`), or a 16-bit PNG in thousandths; 0 where unknown.
 
-    Of a clip's depth maps as `cami2v data scale` reads them (`depth_millimetres`), it is the first, in metres. Depths
-    are brought to the size without mixing them. Raises ValueError for anything else.
+    Of a clip's depth maps as `cami2v data scale` reads them (`depth_millimetres`), it is the first, in metres. Raises
+    ValueError for anything else.
     """
     allowed = "a .npy or .npz array (rows, columns), or a 16-bit .png in thousandths of a unit"
     if not path.is_file():
@@ -95,7 +100,7 @@ def read_depth(path: Path, height: int, width: int) -> Float32[Tensor, "height w
         raise ValueError(f"depth file {path}: cannot be read ({error}); give {allowed}") from error
     if depth.ndim != 2:
         raise ValueError(f"depth file {path}: shape {tuple(depth.shape)}; give {allowed}")
-    return functional.interpolate(depth[None, None], size=(height, width), mode="nearest-exact")[0, 0]
+    return depth
 
 
 def _from_archive(loaded: np.lib.npyio.NpzFile) -> np.ndarray:

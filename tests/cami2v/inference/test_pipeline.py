@@ -115,6 +115,15 @@ def test_it_stops_when_asked(pipeline: Pipeline, image: np.ndarray) -> None:
         pipeline(image, steps=5, cancel=cancel)
 
 
+def test_the_image_keeps_its_focal_length_at_its_own_frame(pipeline: Pipeline, image: np.ndarray) -> None:
+    opened = open_picture(image)
+    (still,) = pipeline.requests([opened], trajectory="static")
+    (zooming,) = pipeline.requests([opened], trajectory="dolly_zoom_in", condition_frame=2)
+    own, changing = (pipeline.clip(each, opened[1]).cameras.intrinsics_pixels[0] for each in (still, zooming))
+    torch.testing.assert_close(changing[2], own[2])
+    assert changing[0, 0] > changing[1, 0] > changing[2, 0] > changing[3, 0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

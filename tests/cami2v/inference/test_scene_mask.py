@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-from cami2v.inference.scene_mask import box_at_least, scene_mask
+from cami2v.inference.scene_mask import SceneMaskRule, box_at_least, not_black, scene_mask
 
-PUBLISHED: dict[str, Any] = {"window": 5, "covered_share": 1.0, "latent_share": 0.9}
+PUBLISHED = SceneMaskRule()
 
 
 def rendered(height: int, width: int) -> torch.Tensor:
@@ -20,7 +18,7 @@ def rendered(height: int, width: int) -> torch.Tensor:
 
 
 def test_full_frames_are_kept_and_black_ones_are_not():
-    mask = scene_mask(rendered(32, 48), (4, 6), **PUBLISHED)
+    mask = scene_mask(not_black(rendered(32, 48)), (4, 6), PUBLISHED)
     assert mask.shape == (1, 1, 2, 4, 6)
     assert mask[:, :, 0].all()
     assert not mask[:, :, 1].any()
@@ -29,7 +27,7 @@ def test_full_frames_are_kept_and_black_ones_are_not():
 def test_one_lit_channel_is_enough():
     video = torch.full((1, 3, 1, 32, 32), -1.0)
     video[:, 1] = -0.9
-    assert scene_mask(video, (4, 4), **PUBLISHED).all()
+    assert scene_mask(not_black(video), (4, 4), PUBLISHED).all()
 
 
 def test_a_hole_grows_by_the_window():
@@ -54,3 +52,16 @@ def test_the_border_mirrors_without_its_own_row():
 def test_windows_that_do_not_fit_are_refused(window):
     with pytest.raises(ValueError, match=f"scene mask: window={window} over 4x5 pixels; use an odd number"):
         box_at_least(torch.ones((1, 1, 4, 5), dtype=torch.bool), window=window, share=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window": 2}, "window=2: .* odd"),
+        ({"covered_share": 0.0}, "covered_share=0.0"),
+        ({"latent_share": 1.1}, "latent_share=1.1"),
+    ],
+)
+def test_rules_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SceneMaskRule(**changes)

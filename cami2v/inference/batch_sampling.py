@@ -1,0 +1,141 @@
+"""The videos of one batch, window by window: encode, denoise, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cami2v.batch import ClipBatch
+from cami2v.diffusion.edits import NoiseShaping, OverlapFrames, StepEdit
+from cami2v.draws import Draws
+from cami2v.inference.clips import joined_clips, window_of, windows
+from cami2v.inference.decoding import decode
+from cami2v.inference.placement import Placement, computing
+from cami2v.inference.progress import Watch
+from cami2v.inference.request import Precision, Request
+from cami2v.inference.scene import Scene, joined_scenes, noise_shaping
+from cami2v.model import VideoDiffusion
+
+SHARED = (
+    "sampler", "window", "overlap", "branches", "decode_frames", "decode_tile", "condition_frame", "noise_shaping",
+    "compatibility",
+)  # fmt: skip
+"""What the videos of a batch have in common."""
+
+
+class BatchSampling:
+    """Makes what requests of one batch describe. Raises ValueError where they have too little in common."""
+
+    def __init__(
+        self,
+        *,
+        model: VideoDiffusion,
+        placement: Placement,
+        precision: Precision,
+        requests: Sequence[Request],
+        watch: Watch,
+    ) -> None:
+        self.model = model
+        self.placement = placement
+        self.precision: Precision = precision
+        self.requests = requests
+        self.first = requests[0]
+        for key in SHARED:
+            if any(getattr(request, key) != getattr(self.first, key) for request in requests):
+                raise ValueError(f"{key}: differs within a batch; use batch_size=1")
+        self.sampler = self.first.sampler.build()
+        self.watch = watch
+
+    def video(
+        self, clips: Sequence[ClipBatch], scenes: Sequence[Scene]
+    ) -> Float[Tensor, "batch 3 frames height width"]:
+        """Make the videos of clips, in [-1, 1]; `scenes` are theirs, or none."""
+        first, sampler = self.first, self.sampler
+        whole = joined_clips(clips).to(self.placement.device)
+        pieces = windows(first.frames, first.window, first.overlap)
+        video: Tensor | None = None
+        latents: Tensor | None = None
+        for number, piece in enumerate(pieces):
+            overlap: OverlapFrames | None = None
+            image = None
+            if latents is not None and video is not None:
+                # The window starts on frames that exist: they stay, and the first of them is its image.
+                known = pieces[number - 1].stop - piece.start
+                scale = None if first.compatibility == "published" else sampler.final_scale(self.model.schedule)
+                overlap, image = OverlapFrames(known=latents[:, :, -known:], scale=scale), video[:, :, piece.start]
+            scene = joined_scenes(scenes, slice(piece.start, piece.stop)) if scenes else None
+            latents = self._denoise(window_of(whole, piece, image), overlap, scene, number)
+            with torch.no_grad(), self.placement.stage("decode"):
+                decoded = decode(
+                    self.model.first_stage, latents, frames_at_once=first.decode_frames, tile=first.decode_tile
+                )
+            decoded = decoded.float().clamp(-1, 1)
+            video = decoded if video is None else torch.cat([video[:, :, : piece.start], decoded], dim=2)
+        assert video is not None
+        return video
+
+    @torch.no_grad()
+    def _denoise(
+        self,
+        batch: ClipBatch,
+        overlap: OverlapFrames | None,
+        scene: tuple[Tensor, Tensor] | None,
+        window: int,
+    ) -> Float[Tensor, "batch channels frames height width"]:
+        first, device = self.first, self.placement.device
+        draws = Draws(batch.seeds, device=device)
+        if window:
+            draws = NamedDraws(draws, f"window{window}")
+        frame = torch.full_like(batch.seeds, 0 if window else first.condition_frame)
+        with computing(self.precision, device):
+            with self.placement.stage("encode"):
+                predict, image_latents = self.model.denoiser(
+                    batch,
+                    draws,
+                    condition_frame=frame,
+                    negative_captions=[request.negative_caption for request in self.requests],
+                    joint=first.branches == "together",
+                )
+                shaping = None if scene is None else self._noise_shaping(scene, image_latents, frame, draws)
+            # As published the scene also covers frames that an earlier window made; else those stay as they are.
+            both = (overlap, shaping) if first.compatibility == "published" else (shaping, overlap)
+            edits: list[StepEdit] = [edit for edit in both if edit is not None]
+            with self.placement.stage("denoise"):
+                return self.sampler.sample(
+                    predict,
+                    schedule=self.model.schedule,
+                    prediction=self.model.prediction,
+                    shape=tuple(image_latents.shape[1:]),
+                    draws=draws,
+                    edits=edits,
+                    on_step=self.watch.step_done,
+                )
+
+    def _noise_shaping(
+        self, scene: tuple[Tensor, Tensor], image_latents: Tensor, frame: Tensor, draws: Draws
+    ) -> NoiseShaping:
+        video, covered = (each.to(self.placement.device) for each in scene)
+        assert self.first.noise_shaping is not None
+        return noise_shaping(
+            self.model.first_stage.encode(video, NamedDraws(draws, "scene")),
+            covered,
+            image_latents,
+            rule=self.first.noise_shaping,
+            condition_frame=frame,
+            compatibility=self.first.compatibility,
+        )
+
+
+class NamedDraws(Draws):
+    """The draws of a later window or of a scene: other numbers for the same seeds."""
+
+    def __init__(self, draws: Draws, name: str) -> None:
+        super().__init__(torch.tensor(draws.seeds), device=draws.device)
+        self.inner = draws
+        self.name = name
+
+    def _generators(self, purpose: str) -> list[torch.Generator]:
+        return self.inner._generators(f"{self.name}/{purpose}")
