@@ -63,15 +63,18 @@ class CameraFile:
     def requested(self, chosen: list[int], height: int, width: int, framing: Framing) -> RequestedCameras:
         """Return the chosen cameras for frames of this size. Raises ValueError where intrinsics do not say."""
         if isinstance(self.read, RequestedCameras):
-            intrinsics = self._stored(self.read, height, width)
+            intrinsics, metric = self._stored(self.read, height, width), self.read.metric
+            scale = self.read.translation_scale[chosen]
         else:
-            intrinsics = self._framed(self.read, height, width, framing)
+            intrinsics, metric = self._framed(self.read, height, width, framing), False
+            scale = np.ones(len(chosen))
         return RequestedCameras(
             world_to_camera=np.ascontiguousarray(self.world_to_camera[chosen]),
             intrinsics_pixels=np.ascontiguousarray(intrinsics[chosen]),
-            translation_scale=np.ones(len(chosen)),
+            translation_scale=scale,
             height=height,
             width=width,
+            metric=metric,
         )
 
     def _stored(self, read: RequestedCameras, height: int, width: int) -> Float64[np.ndarray, "frames 4"]:

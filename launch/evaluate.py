@@ -16,9 +16,11 @@ from cami2v.evaluation.measure import count_open, measure_clips, open_jobs
 from cami2v.evaluation.measures.base import Measure
 from cami2v.evaluation.report import ReportOptions, report
 from cami2v.evaluation.wandb_tables import WandbSettings
+from cami2v.file_hash import KnownHashes
 from data_pipeline.array_tasks import Share, share_of
 from data_pipeline.file_locks import passing_lock
 from launch.compose import entry, instantiate_part, plain, settings
+from launch.evaluation_depth import metric_measure
 from launch.evaluation_settings import EvaluationSettings, given_manifest
 from launch.evaluation_videos import generate
 from launch.made_videos import MadeVideos, MadeVideosSettings
@@ -28,7 +30,7 @@ def run(config: DictConfig) -> None:
     """Run the stages that `evaluation.stages` names; the measured tables go to the terminal and to report.md."""
     evaluation = settings(config.evaluation, EvaluationSettings, "evaluation")
     share = share_of_process(evaluation.task, evaluation.tasks)
-    measures = _measures(config)
+    measures = _measures(config, evaluation)
     options = _report_options(evaluation, measures)
     folder = EvaluationFolder(_output(config))
     if {"generate", "measure"} & set(evaluation.stages):
@@ -73,21 +75,22 @@ def _place(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluatio
     made.place(folder, share)
 
 
-def _measures(config: DictConfig) -> list[Measure]:
-    """Return the measures that are not null. Raises ValueError where there are none."""
+def _measures(config: DictConfig, evaluation: EvaluationSettings) -> list[Measure]:
+    """Return the measures that are not null, and that of `depth`. Raises ValueError where there are none."""
     nodes = {name: node for name, node in config.evaluation.measures.items() if node is not None}
     if not nodes:
         raise ValueError("evaluation.measures: all are null, nothing would be measured; leave at least one")
-    return [instantiate_part(node, f"evaluation.measures.{name}") for name, node in nodes.items()]
+    measures: list[Measure] = [instantiate_part(node, f"evaluation.measures.{name}") for name, node in nodes.items()]
+    return [*measures, *metric_measure(config, evaluation, measures)]
 
 
 def _measure(
     folder: EvaluationFolder, measures: Sequence[Measure], evaluation: EvaluationSettings, share: Share
 ) -> None:
     """Judge the clips whose videos this process makes, so that no other one has to be ready."""
-    clip_ids = share.of(folder.clip_ids())
+    clip_ids, hashes = share.of(folder.clip_ids()), KnownHashes()
     for measure in measures:
-        jobs = open_jobs(folder, measure, clip_ids)
+        jobs = open_jobs(folder, measure, clip_ids, hashes)
         with tqdm(desc=f"videos, {measure.name}", total=len(jobs), disable=share.task > 0) as progress:
             for _ in measure_clips(folder, measure, jobs, processes=evaluation.processes):
                 progress.update()

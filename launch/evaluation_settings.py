@@ -20,6 +20,8 @@ class EvaluationSettings:
 
     estimator: Any
     measures: Mapping[str, Any]
+    metric_scale: Mapping[str, Any]
+    """Of the measure that `depth` adds."""
     clips: int | None
     trials: int
     processes: int

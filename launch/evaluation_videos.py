@@ -18,6 +18,7 @@ from cami2v.evaluation.camera_effect import Record, measured, not_measured
 from cami2v.evaluation.folder import GROUND_TRUTH, EvaluationFolder
 from cami2v.evaluation.generate import VIDEO_SETS, Animate, next_clip, write_generated, write_ground_truth
 from cami2v.file_hash import file_sha256
+from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
 from data_pipeline.array_tasks import Share
 from data_pipeline.chosen_clips import ChosenClips
@@ -83,7 +84,7 @@ def generate(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluat
     missing = [clip_id for clip_id in share.of(manifest.clip_ids) if _is_missing(folder, clip_id, video_sets)]
     batches = loader.chosen_batches(chosen, set(missing))
     for batch in tqdm(batches, desc="videos", total=len(missing), disable=share.task > 0):
-        write_ground_truth(folder, [batch], crf=evaluation.crf)
+        write_ground_truth(folder, [batch], crf=evaluation.crf, metric=data["scale_policy"] == ScalePolicy.METRIC)
         if checkpoint:
             moved = batch.to(checkpoint.device)
             write_generated(

@@ -45,6 +45,8 @@ class RequestedCameras:
     translation_scale: Float64[np.ndarray, " frames"]
     height: int
     width: int
+    metric: bool = False
+    """Whether `translation_scale` takes translations to metres (scale policy `metric`)."""
 
     def batch(self) -> Cameras:
         """Return the cameras as a batch of one clip."""
@@ -103,6 +105,7 @@ class EvaluationFolder:
                 intrinsics_pixels=cameras.intrinsics_pixels,
                 translation_scale=cameras.translation_scale,
                 size=np.array([cameras.height, cameras.width]),
+                metric=np.array(cameras.metric),
             )
         partial.replace(path)
 
@@ -153,6 +156,7 @@ def read_requested(path: Path) -> RequestedCameras:
                 translation_scale=stored["translation_scale"],
                 height=int(stored["size"][0]),
                 width=int(stored["size"][1]),
+                metric=bool(stored["metric"]) if "metric" in stored else False,
             )
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not the cameras of an evaluation ({type(error).__name__}: {error})") from error

@@ -29,14 +29,19 @@ VIDEO_SETS: dict[Trajectory, str] = {
 }
 
 
-def write_ground_truth(folder: EvaluationFolder, batches: Iterable[ClipBatch], *, crf: int) -> None:
-    """Store true videos and cameras. Both kinds of video are compressed alike, as in the published pipeline."""
+def write_ground_truth(
+    folder: EvaluationFolder, batches: Iterable[ClipBatch], *, crf: int, metric: bool = False
+) -> None:
+    """Store true videos and cameras. Both kinds of video are compressed alike, as in the published pipeline.
+
+    `metric`: the cameras' translation scale takes them to metres.
+    """
     for batch in batches:
         for index, clip_id in enumerate(batch.clip_ids):
             if not folder.video(GROUND_TRUTH, clip_id).exists():
                 _write_video(folder, GROUND_TRUTH, batch, index, batch.video[index], crf)
             if not folder.cameras(clip_id).exists():
-                folder.write_cameras(clip_id, _requested(batch, index))
+                folder.write_cameras(clip_id, _requested(batch, index, metric))
 
 
 def write_generated(
@@ -84,7 +89,7 @@ def next_clip(clip_ids: Sequence[str], clip_id: str) -> str:
     return clip_ids[(clip_ids.index(clip_id) + 1) % len(clip_ids)]
 
 
-def _requested(batch: ClipBatch, index: int) -> RequestedCameras:
+def _requested(batch: ClipBatch, index: int, metric: bool) -> RequestedCameras:
     cameras = batch.cameras
     return RequestedCameras(
         world_to_camera=cameras.world_to_camera[index].cpu().numpy(),
@@ -92,6 +97,7 @@ def _requested(batch: ClipBatch, index: int) -> RequestedCameras:
         translation_scale=cameras.translation_scale[index].cpu().numpy(),
         height=cameras.height,
         width=cameras.width,
+        metric=metric,
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cami2v.evaluation.folder import GROUND_TRUTH, EvaluationFolder, read_json, write_json
 from cami2v.evaluation.isolation import run_isolated
 from cami2v.evaluation.measures.base import JudgedClip, Measure, Row
 from cami2v.evaluation.stopwatch import SECONDS, stopwatch
-from cami2v.file_hash import file_sha256
+from cami2v.file_hash import KnownHashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +23,17 @@ class Job:
     measured_with: dict[str, Any]
 
 
-def open_jobs(folder: EvaluationFolder, measure: Measure, clip_ids: Sequence[str] | None = None) -> list[Job]:
+def open_jobs(
+    folder: EvaluationFolder,
+    measure: Measure,
+    clip_ids: Sequence[str] | None = None,
+    hashes: KnownHashes | None = None,
+) -> list[Job]:
     """List what is not yet measured with these settings, of some clips or all.
 
-    Every clip is judged in every video set: one without a video is a failure, not an absence. Raises ValueError for a
-    folder without clips or videos.
+    Every clip is judged in every video set: one without a video is a failure, not an absence. `hashes`, shared by calls
+    for several measures, keeps them from reading every video again. Raises ValueError for a folder without clips or
+    videos, and where a row that the measure needs is missing.
     """
     if clip_ids is not None and not clip_ids:
         return []
@@ -37,7 +44,8 @@ def open_jobs(folder: EvaluationFolder, measure: Measure, clip_ids: Sequence[str
     settings = measure.describe()
     judged = [name for name in folder.video_sets() if measure.judges(name)]
     chosen = folder.clip_ids() if clip_ids is None else clip_ids
-    jobs = [_job(folder, name, clip_id, settings) for name in judged for clip_id in chosen]
+    sha256 = hashes or KnownHashes()
+    jobs = [_job(folder, measure, name, clip_id, settings, sha256) for name in judged for clip_id in chosen]
     return [job for job in jobs if not _is_measured(folder, measure, job)]
 
 
@@ -74,21 +82,46 @@ def _judge(measure: Measure, job: Job) -> Row:
     return {**row, SECONDS: {name: round(spent, 3) for name, spent in seconds.items()}}
 
 
-def _job(folder: EvaluationFolder, video_set: str, clip_id: str, settings: dict[str, Any]) -> Job:
+def _job(
+    folder: EvaluationFolder,
+    measure: Measure,
+    video_set: str,
+    clip_id: str,
+    settings: dict[str, Any],
+    sha256: KnownHashes,
+) -> Job:
     video, true_video = folder.video(video_set, clip_id), folder.video(GROUND_TRUTH, clip_id)
     inputs: dict[str, str | None] = {
-        "video": file_sha256(video) if video.exists() else None,
-        "true_video": file_sha256(true_video) if true_video.exists() else None,
-        "cameras": file_sha256(folder.cameras(clip_id)),
+        "video": sha256(video) if video.exists() else None,
+        "true_video": sha256(true_video) if true_video.exists() else None,
+        "cameras": sha256(folder.cameras(clip_id)),
     }
+    row, true_row = (_needed(folder, measure, name, clip_id) for name in (video_set, GROUND_TRUTH))
+    if measure.needs is not None:
+        inputs |= {"row": sha256(row) if row else None, "true_row": sha256(true_row) if true_row else None}
     clip = JudgedClip(
         clip_id=clip_id,
         video_set=video_set,
         video=video,
         true_video=true_video,
         cameras=folder.read_cameras(clip_id),
+        row=row,
+        true_row=true_row,
     )
     return Job(clip=clip, measured_with={**settings, "inputs": inputs})
+
+
+def _needed(folder: EvaluationFolder, measure: Measure, video_set: str, clip_id: str) -> Path | None:
+    """Return where the row that a measure needs lies; None where it needs none, or nobody has such videos."""
+    if measure.needs is None or video_set not in folder.video_sets():
+        return None
+    path = folder.measurement(measure.needs, video_set, clip_id)
+    if not path.exists():
+        raise ValueError(
+            f"{folder.root}: {measure.name} needs what {measure.needs} says of clip {clip_id} of {video_set}, which is "
+            f"not measured; leave evaluation.measures.{measure.needs} on"
+        )
+    return path
 
 
 def _without_inputs(row: Row) -> dict[str, Any]:

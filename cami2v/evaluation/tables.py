@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cami2v.evaluation.measures.metric_poses import NAME as METRIC
 from cami2v.evaluation.published import COLUMNS, REMARKS
 
 _PER_FRAME = {"RotErr_mean_deg": "RotErr", "TransErr_mean": "TransErr", "CamMC_mean": "CamMC"}
+_ABSOLUTE = {"TransErr_abs_sum": "TransErr_abs", "CamMC_abs_sum": "CamMC_abs"}
+"""Figures of the published table that need a depth network."""
 _PUBLISHED_DISTANCES = {"FVD VideoGPT": "videogpt", "FVD StyleGAN": "stylegan"}
 """Columns of the published table, and the word in a distance's label that says it is this one."""
 _POSES = "poses"
@@ -29,7 +32,7 @@ def sections(results: Mapping[str, Any]) -> list[Section]:
     """Lay out the tables of `report`'s results; what the numbers rest on comes first."""
     summary = results["summary"]
     estimated = {name: row for name, row in summary.items() if set(COLUMNS) <= row["figures"].keys()}
-    parts = [_layout(estimated)] if estimated else []
+    parts = [_layout(estimated, results["measures"])] if estimated else []
     if estimated:
         parts += [_per_frame(estimated), _failures(estimated)]
     parts += [_distances(summary)] if any(row["distances"] for row in summary.values()) else []
@@ -86,16 +89,17 @@ def label(video_set: str) -> str:
     return f"{text} (estimator's own error)" if video_set == "ground_truth" else text
 
 
-def _layout(summary: Mapping[str, Any]) -> Section:
-    rows = []
+def _layout(summary: Mapping[str, Any], measures: Mapping[str, Any]) -> Section:
+    metric = measures.get(METRIC)
+    columns, rows = [*COLUMNS, *(_ABSOLUTE if metric else ())], []
     for video_set, row in summary.items():
         found = [_distance(row["distances"], word) for word in _PUBLISHED_DISTANCES.values()]
         for kind in ("mean", "median"):
-            cells = [with_interval(row["figures"][name], kind) for name in COLUMNS]
+            cells = [_known(row, name, kind) for name in columns]
             rows.append(
                 [label(video_set), *_counts(row), kind, *cells, *(found if kind == "mean" else [""] * len(found))]
             )
-        cells = [with_interval(row["figures"][name], "penalised_mean") for name in COLUMNS]
+        cells = [_known(row, name, "penalised_mean") for name in columns]
         rows.append([label(video_set), *_counts(row), "mean, failures counted", *cells, *[""] * len(found)])
     return Section(
         title=LAYOUT,
@@ -105,6 +109,7 @@ def _layout(summary: Mapping[str, Any]) -> Section:
             "registered clips; where failures count, a failed clip counts as a motionless camera would, or as the "
             "worst registered clip if that is worse. Ground truth is what the estimator says of the true videos: below "
             "that no model can be told from the truth.",
+            _in_metres(metric),
         ],
         header=[
             "videos",
@@ -112,11 +117,31 @@ def _layout(summary: Mapping[str, Any]) -> Section:
             "registered",
             "failed trials",
             "over clips",
-            *COLUMNS.values(),
+            *({**COLUMNS, **_ABSOLUTE}[name] for name in columns),
             *_PUBLISHED_DISTANCES,
         ],
         rows=rows,
     )
+
+
+def _known(row: Mapping[str, Any], name: str, kind: str) -> str:
+    return with_interval(row["figures"][name], kind) if name in row["figures"] else "-"
+
+
+def _in_metres(measured_with: Mapping[str, Any] | None) -> str:
+    """Say what TransErr_abs and CamMC_abs are, or why there are none."""
+    if measured_with is None:
+        return (
+            "No TransErr_abs and CamMC_abs: no depth network brings the estimated paths to metres (depth=none); "
+            "depth=depth_anything_v2_hypersim_vitl depth_weights=<file> does."
+        )
+    text = (
+        "TransErr_abs, CamMC_abs: both paths in metres, divided by the true path's extent. The true path is the "
+        "requested one where cameras are metric, else what the estimator says of the true video; then the true videos "
+        "have no such error."
+    )
+    warning = measured_with.get("depth_warning")
+    return f"{text} {str(warning).capitalize()}." if warning else text
 
 
 def _per_frame(summary: Mapping[str, Any]) -> Section:

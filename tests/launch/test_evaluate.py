@@ -58,6 +58,26 @@ def test_failures_are_reported_not_hidden(shards: Path, tmp_path: Path, capsys: 
     assert "Published procedure: ground truth" in page
 
 
+def test_a_depth_network_adds_columns_in_metres(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["evaluation.clips=1", "evaluation.trials=1", "evaluation.clip_pages=false"]
+    few += ["evaluation.measures.epipolar=null", "evaluation.measures.frames=null"]
+    evaluate(shards, tmp_path, *few)
+    assert "No TransErr_abs and CamMC_abs: no depth network" in capsys.readouterr().out
+    evaluate(shards, tmp_path, *few, "depth=tiny", "depth_weights=random", "data.scale_policy=relative")
+    output = capsys.readouterr().out
+    assert "| CamMC | TransErr_abs | CamMC_abs | FVD VideoGPT |" in output
+    assert "Random weights: errors in metres mean nothing." in output
+    results = json.loads((tmp_path / "results.json").read_text())
+    settings_of_depth = results["measures"]["metric_poses"]
+    assert (settings_of_depth["depth"], settings_of_depth["depth_short_side"]) == ("DepthAnythingV2", 518)
+    # Two frames of 36 lines have no path, so there is nothing to bring to metres; the true videos are not compared.
+    (clip,) = results["clips"]
+    assert clip["rows"]["metric_poses"]["trials"][0]["failure"] == "no path"
+    assert {failure["measure"] for failure in clip["failures"]} == {"poses"}
+
+
 def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
     evaluate(shards, tmp_path, "evaluation.stages=[generate]", "evaluation.clips=1")
     assert len(list((tmp_path / "videos" / "ground_truth").glob("*.mp4"))) == 1
@@ -74,6 +94,13 @@ def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
         ("evaluation.trials=0", "evaluation.trials=0: must be at least 1"),
         ("evaluation.measures={poses: null, epipolar: null, frames: null}", "nothing would be measured"),
         ("evaluation.clips=3", "3 clips asked for"),
+        ("depth=tiny", "depth_weights: not set, and a network without weights measures nothing"),
+        ("depth_weights=random", "depth_weights=random: of no network; add depth="),
+        (
+            "evaluation.metric_scale.min_points=0; depth=tiny",
+            "evaluation.metric_scale.min_points=0: must be at least 1",
+        ),
+        ("evaluation.measures.poses=null; depth=tiny", "evaluation.measures.poses, which estimates them, is null"),
         ("evaluation.interventions=true", "needs a model to intervene on"),
         ("evaluation.stages=[generate,judge]", "evaluation.stages"),
         ("+evaluation.trails=3", "evaluation.trails"),
@@ -85,7 +112,7 @@ def test_stages_run_alone(shards: Path, tmp_path: Path) -> None:
 )
 def test_wrong_settings_name_their_key(shards: Path, tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        evaluate(shards, tmp_path / "out", override)
+        evaluate(shards, tmp_path / "out", *override.split("; "))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "videos").exists()
 

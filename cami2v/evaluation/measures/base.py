@@ -102,6 +102,9 @@ class JudgedClip:
     true_video: Path
     """Missing where nobody has the truth."""
     cameras: RequestedCameras
+    row: Path | None = None
+    """Where what the measure of `Measure.needs` says of this video lies, and of the true one."""
+    true_row: Path | None = None
 
     def frames(self) -> Frames | UnusableVideo:
         """Read the video. Raises ValueError for frames of another size than the cameras' intrinsics belong to."""
@@ -134,6 +137,8 @@ class Measure(ABC):
     isolated: ClassVar[bool] = False
     """True for native code on one thread that may abort: every clip is judged in a process of its own pool.
     False for networks: they run in the calling process, on its device."""
+    needs: ClassVar[str | None] = None
+    """Another measure whose rows this one reads (`JudgedClip.row`, `true_row`); it is to be measured before."""
 
     @property
     @abstractmethod

@@ -21,6 +21,7 @@ from cami2v.evaluation.measures.base import (
     Row,
     UnusableVideo,
 )
+from cami2v.evaluation.path_scale import POINTS, packed_points
 from cami2v.evaluation.pose_estimation.base import (
     EstimatedPath,
     FailedEstimate,
@@ -139,6 +140,11 @@ class CameraPoses(Measure):
             "trial_spread": {figure.name: _spread(rows, figure.name) for figure in self.figures},
         }
 
+    def recorded(self, row: Row) -> Row:
+        """Return a row without the points of its paths."""
+        trials = [{key: value for key, value in trial.items() if key != POINTS} for trial in row["trials"]]
+        return {**row, "trials": trials}
+
     def _failed(self, clip: JudgedClip, reason: str, detail: str) -> Row:
         trials = [{"seed": seed, "failure": reason, "detail": detail} for seed in range(self.trials)]
         return {"trials": trials, "stationary": _stationary(clip)}
@@ -162,10 +168,12 @@ def _trial(seed: int, truth: torch.Tensor, estimate: PoseEstimate) -> dict[str, 
 
 
 def _errors(truth: torch.Tensor, estimate: EstimatedPath) -> dict[str, Any]:
+    points = estimate.first_frame_points
     return {
         "errors": _figures(camera_errors(truth, torch.from_numpy(estimate.world_to_camera))),
         "quality": asdict(estimate.quality),
         "world_to_camera": estimate.world_to_camera.tolist(),
+        **({POINTS: packed_points(points)} if points is not None else {}),
     }
 
 

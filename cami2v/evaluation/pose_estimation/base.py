@@ -10,6 +10,8 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from cami2v.geometry.metric_scale import SeenPoints
+
 Frames = UInt8[np.ndarray, "frames height width 3"]
 IntrinsicsPixels = Float64[np.ndarray, "frames 4"]
 
@@ -68,6 +70,9 @@ class EstimatedPath:
 
     world_to_camera: Float64[np.ndarray, "frames 3 4"]
     quality: Quality
+    first_frame_points: SeenPoints | None = None
+    """What the first camera sees of the scene; None for estimators that place no points. Their metric depth gives the
+    path's unit (`measures.metric_poses`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from cami2v.evaluation.pose_estimation.base import (
     SolutionQuality,
 )
 from cami2v.evaluation.pose_estimation.two_view_matches import PairMatches, agreement, epipolar_cost
+from cami2v.geometry.metric_scale import SeenPoints
 
 PosedFrames = Float64[np.ndarray, "frames 3 4"]
 
@@ -97,6 +98,19 @@ def assess(
         behind_camera_share=agreed.behind_camera_share,
         extent_to_depth=extent_to_depth(path, points),
     )
+
+
+def first_frame_points(model: pycolmap.Reconstruction) -> SeenPoints:
+    """Return the points that the first frame has observations of, where they were observed; those in front of it."""
+    image = min(model.images.values(), key=lambda each: each.name)
+    camera, pose = model.cameras[image.camera_id], image.cam_from_world().matrix()
+    seen = [point for point in image.points2D if point.has_point3D()]
+    points = np.array([model.points3D[point.point3D_id].xyz for point in seen], dtype=np.float64).reshape(-1, 3)
+    positions = np.array([point.xy for point in seen], dtype=np.float64).reshape(-1, 2)
+    depths = points @ pose[2, :3] + pose[2, 3]
+    ahead = depths > 0
+    size = np.array([camera.width, camera.height], dtype=np.float64)
+    return SeenPoints(positions=positions[ahead] / size, depths=depths[ahead])
 
 
 def best_fit(

@@ -26,7 +26,13 @@ from cami2v.evaluation.pose_estimation.base import (
 )
 from cami2v.evaluation.pose_estimation.frame_matches import SMALLEST_SIDE_PIXELS
 from cami2v.evaluation.pose_estimation.reversed_depth import better_of_both
-from cami2v.evaluation.pose_estimation.solution_quality import SolutionBounds, assess, best_fit, registered_path
+from cami2v.evaluation.pose_estimation.solution_quality import (
+    SolutionBounds,
+    assess,
+    best_fit,
+    first_frame_points,
+    registered_path,
+)
 from cami2v.evaluation.pose_estimation.two_view_matches import PairMatches, read_matches
 from cami2v.evaluation.stopwatch import timed
 
@@ -142,7 +148,10 @@ class StructureFromMotion(PoseEstimator):
             quality = assess(chosen, path, matches, clip.intrinsics_pixels, max_error_pixels=self.max_error_pixels)
         if chosen is not model:
             quality = replace(quality, rescued_by=REVERSED_DEPTH)
-        return self.bounds.violation(quality) or EstimatedPath(world_to_camera=path, quality=quality), matches
+        if (failure := self.bounds.violation(quality)) is not None:
+            return failure, matches
+        points = first_frame_points(chosen)
+        return EstimatedPath(world_to_camera=path, quality=quality, first_frame_points=points), matches
 
     def _choose(
         self, model: pycolmap.Reconstruction, matches: list[PairMatches], clip: _Clip, database: Path

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from cami2v.batch import Cameras, ClipBatch
 from cami2v.evaluation.pose_estimation.base import PoseEstimator
@@ -30,6 +30,9 @@ class PosedFrames:
     frames: UInt8[np.ndarray, "frames height width 3"]
     intrinsics_pixels: Float64[np.ndarray, "frames 4"]
     world_to_camera: Float64[np.ndarray, "frames 3 4"]
+    """Of rendered clips in metres."""
+    first_depth: Float32[np.ndarray, "height width"] | None = None
+    """Of rendered clips: true depth of the first frame in metres."""
 
 
 def configured_estimator(*overrides: str) -> PoseEstimator:
@@ -87,8 +90,10 @@ def synthetic_clip(*, kind: str, frames: int, width: int, height: int) -> PosedF
     source = plan_sources(world)[0]
     scene = build_scene(source.room_name, round(0.4 * width), 9)
     path, intrinsics = camera_path(world, source, source.clips[0]), intrinsics_pixels(world, source)
+    rendered = [render_frame(scene, pose, intrinsics, height, width, 2) for pose in path]
     return PosedFrames(
-        frames=np.stack([render_frame(scene, pose, intrinsics, height, width, 2)[0] for pose in path]),
+        frames=np.stack([colours for colours, _ in rendered]),
+        first_depth=rendered[0][1].astype(np.float32),
         intrinsics_pixels=np.tile(intrinsics, (frames, 1)),
         world_to_camera=np.linalg.inv(path)[:, :3],
     )

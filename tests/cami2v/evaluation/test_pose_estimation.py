@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cami2v.evaluation.camera_metrics import camera_errors
+from cami2v.evaluation.camera_metrics import camera_errors, relative_to_first, translation_extent
 from cami2v.evaluation.pose_estimation.base import EstimatedPath, FailedEstimate, FailureReason, SolutionQuality
 from cami2v.evaluation.pose_estimation.mappers import GlobalMapper
+from cami2v.geometry.metric_scale import depth_ratios, metric_scale
 from tests.cami2v.evaluation.clips import REPOSITORY, PosedFrames, configured_estimator, real_clip, synthetic_clip
 
 
@@ -21,6 +22,18 @@ def errors(clip: PosedFrames, estimate: object) -> dict[str, float]:
     assert isinstance(estimate, EstimatedPath), estimate
     truth, found = (torch.from_numpy(path) for path in (clip.world_to_camera, estimate.world_to_camera))
     return {name: float(value) for name, value in camera_errors(truth, found).figures().items()}
+
+
+def found_metres(clip: PosedFrames, estimate: EstimatedPath) -> float:
+    """Return the length of the estimated path, brought to metres by true depth, over that of the true one."""
+    assert clip.first_depth is not None
+    assert estimate.first_frame_points is not None
+    ratios = depth_ratios(clip.first_depth, estimate.first_frame_points, nearest_metres=0.0, farthest_metres=np.inf)
+    extents = [
+        float(translation_extent(relative_to_first(torch.from_numpy(path))))
+        for path in (estimate.world_to_camera, clip.world_to_camera)
+    ]
+    return metric_scale(ratios).metres_per_unit * extents[0] / extents[1]
 
 
 @pytest.mark.slow
@@ -36,6 +49,7 @@ def test_recovers_the_path_of_a_synthetic_clip(capfd: pytest.CaptureFixture[str]
     assert isinstance(again, EstimatedPath)
     np.testing.assert_array_equal(first.world_to_camera, again.world_to_camera)
     assert not np.array_equal(first.world_to_camera, second.world_to_camera), "trials must differ by their seed"
+    assert found_metres(clip, first) == pytest.approx(1.0, abs=0.005)
     assert capfd.readouterr() == ("", ""), "COLMAP must stay silent"
 
 
