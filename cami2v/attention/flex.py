@@ -1,7 +1,9 @@
 """Attention through FlexAttention: the band test inside the kernel, whole blocks of keys skipped.
 
-The block lists are built once per clip and level and shared by all layers, denoising steps and guidance branches.
-Compiled on CUDA. On the CPU it runs forward only, uncompiled, with all scores in memory: good for tests.
+Within epipolar bands tokens are taken tile by tile (`tiles.tile_order`), register tokens last, so that a block of keys
+lies in one place of one frame: fewer blocks hold a visible pair. The block lists are built on the device once per clip
+and level and shared by all layers, denoising steps and guidance branches. Compiled on CUDA. On the CPU it runs forward
+only, uncompiled, with all scores in memory: good for tests.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
+from cami2v.attention.tiles import TILE_SIDE, Order, permuted, tile_order
 
-BLOCK = 128
+BLOCK = TILE_SIDE**2
 """Queries and keys of a block."""
 
-BLOCKS_AT_ONCE = 4
+BLOCKS_AT_ONCE = 8
 """Blocks of queries whose rows exist at once while the lists are built."""
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -37,17 +40,46 @@ def attend(
     always_visible: int,
 ) -> Float[Tensor, "batch heads queries value_head_width"]:
     """Attend without a mask or within epipolar bands; raises ValueError for a mask of another kind."""
-    blocks = None
-    if mask is not None:
-        if not isinstance(mask, EpipolarBands):
-            raise ValueError(f"attention=flex: got a {type(mask).__name__}; use attention=sdpa for masks written out")
-        blocks = block_mask(mask, always_visible)
+    if mask is None:
+        return _flex_attention(query, key, value, None)
+    if not isinstance(mask, EpipolarBands):
+        raise ValueError(f"attention=flex: got a {type(mask).__name__}; use attention=sdpa for masks written out")
+    queries, keys = token_order(mask, always_visible)
+    query = permuted(query, queries)
+    attended = _flex_attention(query, permuted(key, keys), permuted(value, keys), block_mask(mask, always_visible))
+    return permuted(attended, queries.inverse())
+
+
+def _flex_attention(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask | None) -> Tensor:
+    attended: Any
     if query.is_cuda:
-        return _compiled()(query, key, value, block_mask=blocks)
+        attended = _compiled()(query, key, value, block_mask=blocks)
+        return attended
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-        attended: Any = flex_attention(query, key, value, block_mask=blocks)
+        attended = flex_attention(query, key, value, block_mask=blocks)
     return attended
+
+
+def token_order(bands: EpipolarBands, always_visible: int) -> tuple[Order, Order]:
+    """Return the orders of queries and of keys; made at the first call for these bands."""
+    name = f"flex order/{always_visible}"
+    if name not in bands.prepared:
+        bands.prepared[name] = _token_order(bands, always_visible)
+    orders: tuple[Order, Order] = bands.prepared[name]
+    return orders
+
+
+def _token_order(bands: EpipolarBands, always_visible: int) -> tuple[Order, Order]:
+    device = bands.fundamental.device
+    cells = tile_order(bands.grid, device)
+    _, queries, keys = bands.shape
+    by_query, by_key = (
+        (cells + torch.arange(0, count, bands.grid.cells, device=device)[:, None]).flatten()
+        for count in (queries, keys)
+    )
+    everybody = torch.arange(always_visible, device=device)
+    return Order.of(by_query), Order.of(torch.cat([by_key + always_visible, everybody]))
 
 
 @torch.no_grad()
@@ -72,19 +104,22 @@ def block_mask(bands: EpipolarBands, always_visible: int) -> BlockMask:
 
 
 def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
-    """Return the band test as FlexAttention calls it: (clip, head, query, key) -> may attend."""
+    """Return the band test as FlexAttention calls it: (clip, head, query, key) -> may attend, in the order of tiles."""
     grid, options = bands.grid, bands.options
-    columns, cells, half_width = grid.columns, grid.cells, grid.half_width
-    downsample, centre = grid.downsample, grid.downsample / 2 - 0.5
-    lines = bands.lines()
+    cells, half_width, visible_keys = grid.cells, grid.half_width, bands.shape[2]
+    order = tile_order(grid, bands.fundamental.device)
+    xs, ys = (grid.centres(each).float() for each in (order % grid.columns, order // grid.columns))
+    queries = token_order(bands, always_visible)[0].places
+    lines = bands.lines().index_select(1, queries)
     key_frames = torch.stack([bands.key_frames(clip) for clip in range(bands.shape[0])])
-    everything = bands.open_rows()
+    open_rows = bands.open_rows()
+    everything = None if open_rows is None else open_rows.index_select(1, queries)
 
     @no_type_check  # the kernel is compiled from this function: no run-time checks around it, in tests either
     def visible(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        token = (key - always_visible).clamp_min(0)
+        token = key.clamp_max(visible_keys - 1)
         slot, cell = token // cells, token % cells
-        x, y = (cell % columns) * downsample + centre, (cell // columns) * downsample + centre
+        x, y = xs[cell], ys[cell]
         a, b, c = (lines[clip, query, slot, number] for number in range(3))
         sees = (a * x + (b * y + c)).abs() < half_width
         if everything is not None:
@@ -94,7 +129,7 @@ def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
             sees = torch.where(same_frame, query % cells == cell, sees)
         if options.current_frame_as_register_token:
             sees = sees | same_frame
-        return sees | (key < always_visible)
+        return sees | (key >= visible_keys)
 
     return visible
 
@@ -104,10 +139,11 @@ def _occupancy(
 ) -> tuple[Bool[Tensor, "batch query_blocks key_blocks"], Bool[Tensor, "batch query_blocks key_blocks"]]:
     """Tell of every block whether any and whether all of its pairs may attend."""
     some, every = [], []
+    queries, keys = token_order(bands, always_visible)
     for clip in range(bands.shape[0]):
-        queries = torch.arange(bands.grid.tokens, device=bands.fundamental.device)
-        for rows in queries.split(BLOCK * BLOCKS_AT_ONCE):
+        for rows in queries.places.split(BLOCK * BLOCKS_AT_ONCE):
             allowed = functional.pad(bands.rows(clip, rows), (always_visible, 0), value=True)
+            allowed = allowed.index_select(1, keys.places)
             missing = (-allowed.shape[1] % BLOCK, -allowed.shape[0] % BLOCK)
             padded = functional.pad(allowed, (0, missing[0], 0, missing[1]))
             blocks = padded.unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK))

@@ -182,9 +182,18 @@ def test_lines_of_a_pencil_are_ordered_also_where_they_are_parallel() -> None:
 def test_flex_leaves_out_blocks_without_a_visible_pair() -> None:
     described = bands("forward", rows=16, columns=8)
     blocks = flex.block_mask(described, 0)
-    allowed = described.dense().unflatten(2, (3, 128)).unflatten(1, (3, 128))
-    assert torch.equal(blocks.to_dense()[:, 0].bool(), allowed.any(dim=4).any(dim=2))
-    assert blocks.to_dense().sum() == 2 * 6  # without the perturbation no frame sees itself
+    tiles = described.dense().unflatten(2, (6, 64)).unflatten(1, (6, 64))  # 8 columns: a tile is 8 whole rows
+    assert torch.equal(blocks.to_dense()[:, 0].bool(), tiles.any(dim=4).any(dim=2))
+    assert not blocks.to_dense()[:, 0].unflatten(2, (3, 2)).unflatten(1, (3, 2)).diagonal(dim1=1, dim2=3).any(), (
+        "without the perturbation no frame sees itself"
+    )
+
+
+def test_tiles_leave_fewer_blocks_than_rows() -> None:
+    described = bands("random", batch=1, perturbed=True, rows=32, columns=32)
+    of_tiles = flex.block_mask(described, 0).to_dense().float().mean()
+    of_rows = described.dense().unflatten(2, (-1, 64)).unflatten(1, (-1, 64)).any(dim=4).any(dim=2).float().mean()
+    assert of_tiles < 0.8 * of_rows
 
 
 def test_block_lists_are_built_once_and_do_not_travel() -> None:
