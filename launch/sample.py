@@ -1,110 +1,48 @@
-"""`cami2v sample`: images + captions + trajectories -> videos, a grid of them, or an earlier video once more."""
+"""`cami2v sample`: images or clips + captions + trajectories -> videos, a grid of them, or an earlier video again."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from cami2v.attention.choice import AttentionChoice
-from cami2v.camera_control.liveness import GuardSettings
 from cami2v.diffusion.sampler import Sampler
-from cami2v.diffusion.steps import StepSpacing
-from cami2v.geometry.cameras import relative_poses
-from cami2v.inference.clip_video import enlarged, side_by_side, to_frames
-from cami2v.inference.grid import labelled_grid
-from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, read_image
-from cami2v.inference.output import OutputFormat, read_text, write_output
-from cami2v.inference.pipeline import Generated, Pipeline
+from cami2v.encoders.base import DepthEstimator
+from cami2v.inference.image_clip import choose_trajectory, read_image
+from cami2v.inference.output import read_text
+from cami2v.inference.pipeline import Pipeline
 from cami2v.inference.record import Record, frames_sha256
-from cami2v.inference.request import Branches, Precision, Request, SamplerSettings
+from cami2v.inference.request import Request, SamplerSettings
+from cami2v.inference.scene import Depth, framed_depth
 from cami2v.inference.settings import Picture, open_picture
-from cami2v.inference.trajectory_plot import trajectory_figure, trajectory_image
-from cami2v.trajectories.choose import name_of
-from cami2v.video import write_mp4
+from cami2v.trajectories.warp import load_depth
 from launch.compose import entry, instantiate_part, settings
+from launch.depth_network import NetworkSettings, network_depth
 from launch.load_pipeline import load, load_recorded
-from launch.sample_jobs import Job, JobRow, Trajectories, jobs_of
+from launch.sample_clips import ClipsOfShards, FilmedClip
+from launch.sample_jobs import OWN, Job, JobRow, jobs_of, jobs_of_clips
+from launch.sample_output import Frames, label, write_grid, write_video
+from launch.sample_settings import FOR_THE_PIPELINE, SampleSettings
 
 logger = logging.getLogger(__name__)
 
-PLOT_INCHES = 4.0
-PLOT_DPI = 150
-
-FOR_THE_PIPELINE = (
-    "frames", "resolution", "steps", "spacing", "guidance_scale", "guidance_rescale", "camera_guidance",
-    "camera_guidance_schedule", "eta", "order", "frame_stride", "condition_frame", "end_image", "loop", "overlap",
-    "field_of_view_degrees", "portrait", "compatibility", "branches", "decode_frames", "decode_tile",
-)  # fmt: skip
-"""Keys that mean in the pipeline what they mean here."""
+TRUTH = "true video"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleSettings:
-    """Settings of conf/sample.yaml."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One video to make."""
 
-    checkpoint: str | Sequence[str] | None
-    methods: Mapping[str, str | Sequence[str]] | None
-    from_experiment: str | None
-    overrides: Sequence[str]
-    base: str | Sequence[str] | None
-    load_report: Path | None
-    image: Path | None
-    jobs: Path | None
-    replay: Path | None
-    caption: str
-    negative_caption: str
-    trajectory: Trajectories | Sequence[Trajectories]
-    extent: float | None
-    loop: bool
-    field_of_view_degrees: float | None
-    portrait: Portrait
-    compatibility: Compatibility
-    frames: int | None
-    resolution: tuple[int, int] | None
-    condition_frame: int
-    end_image: Path | None
-    overlap: int
-    frame_stride: int | None
-    frames_per_second: float
-    attention: AttentionChoice | None
-    weights: Literal["trained", "ema"]
-    steps: int | None
-    spacing: StepSpacing | None
-    guidance_scale: float | None
-    guidance_rescale: float | None
-    camera_guidance: float | None
-    camera_guidance_schedule: Literal["constant", "cosine"] | None
-    eta: float | None
-    order: Literal[1, 2, 3] | None
-    seed: int | Sequence[int]
-    precision: Precision
-    offload: bool
-    branches: Branches
-    decode_frames: int | None
-    decode_tile: int | None
-    formats: Sequence[OutputFormat]
-    crf: int
-    side_by_side: bool
-    grid: bool
-    output: Path
-    guards: GuardSettings
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for values out of range."""
-        for key in ("frame_stride", "frames_per_second", "steps"):
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ValueError(f"{key}: got {value}, expected a number above 0")
-        if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf: got {self.crf}, expected 0 (lossless) to 51")
+    job: Job
+    request: Request
+    picture: Picture
+    depth: Depth | None
+    truth: Frames | None
 
 
 def run(config: DictConfig) -> None:
@@ -114,44 +52,52 @@ def run(config: DictConfig) -> None:
     sampler: Sampler | None = instantiate_part(config.sampler, "sampler") if config.get("sampler") else None
     if chosen.replay is not None:
         replay(chosen, chosen.replay)
-    else:
-        sample(chosen, None if sampler is None else SamplerSettings.of(sampler))
+        return
+    network: DepthEstimator | None = None
+    if config.get("depth"):
+        if chosen.noise_shaping is None:
+            raise ValueError("depth: only noise_shaping uses a depth network; set noise_shaping=900 as well")
+        network = network_depth(
+            config.depth, NetworkSettings(depth_weights=chosen.depth_weights, device="auto")
+        ).network
+    sample(chosen, None if sampler is None else SamplerSettings.of(sampler), network)
 
 
-def sample(chosen: SampleSettings, sampler: SamplerSettings | None = None) -> list[Path]:
+def sample(
+    chosen: SampleSettings, sampler: SamplerSettings | None = None, depth_network: DepthEstimator | None = None
+) -> list[Path]:
     """Make every job with every method and write videos, plots and grids; return the videos' paths.
 
-    `sampler` takes the place of the models' own. Raises ValueError for an unreadable image, an unknown trajectory, a
-    checkpoint that does not load, or a camera that changes nothing.
+    `sampler` and `depth_network` take the place of the models' own. Raises ValueError for an unreadable image, an
+    unknown trajectory, a checkpoint that does not load, or a camera that changes nothing.
     """
     methods = _methods(chosen)
-    template = JobRow(
-        image=Path(), caption=chosen.caption, negative_caption=chosen.negative_caption, trajectory=chosen.trajectory,
-        extent=chosen.extent, seed=chosen.seed,
-    )  # fmt: skip
-    jobs = jobs_of(chosen.image, chosen.jobs, template)
-    for job in jobs:
-        read_image(job.image)
-        for trajectory in job.trajectory:
-            choose_trajectory(trajectory, frames=2, extent=job.extent)
-    grids: dict[str, dict[tuple[str, str], Generated]] = {job.name: {} for job in jobs}
+    shards, jobs = _jobs(chosen)
+    grids: dict[str, dict[tuple[str, str], Frames]] = {job.name: {} for job in jobs}
     written = []
     for method, checkpoint in methods.items():
-        pipeline = _pipeline(chosen, checkpoint, sampler)
-        planned = [(job, *made) for job in jobs for made in _requests(chosen, pipeline, job)]
-        pipeline.check_camera(*planned[0][1:], guards=chosen.guards, source=f"checkpoint={checkpoint}")
-        steps = sum(pipeline.steps(request) for _, request, _ in planned)
+        pipeline = _pipeline(chosen, checkpoint, sampler, depth_network)
+        filmed = {} if shards is None else _read(chosen, shards, pipeline)
+        planned = [made for job in jobs for made in _planned(chosen, pipeline, job, filmed.get(job.name))]
+        first = planned[0]
+        pipeline.check_camera(first.request, first.picture, guards=chosen.guards, source=f"checkpoint={checkpoint}")
+        steps = sum(pipeline.steps(each.request) for each in planned)
         with tqdm(total=steps, desc=method or "denoising", disable=not sys.stderr.isatty()) as bar:
-            for job, request, picture in planned:
+            for each in planned:
                 # One by one: a batch would change the last digits, and a replay makes one video.
-                made = pipeline.generate([request], [picture], on_progress=lambda _: bar.update())[0]
-                written.append(_write(chosen, pipeline, made, _name(method, job, request)))
-                row = f"{method} seed {request.seed}" if method else f"seed {request.seed}"
-                grids[job.name][row, _label(request)] = made
+                (made,) = pipeline.generate(
+                    [each.request], [each.picture], depths=[each.depth], on_progress=lambda _: bar.update()
+                )
+                written.append(write_video(chosen, pipeline, made, _name(method, each), each.truth))
+                row = f"{method} seed {each.request.seed}" if method else f"seed {each.request.seed}"
+                cells = grids[each.job.name]
+                if each.truth is not None:
+                    cells[row, TRUTH] = each.truth
+                cells[row, label(each.request)] = made.frames
         del pipeline
     for name, cells in grids.items():
         if chosen.grid and len(cells) > 1:
-            _write_grid(chosen, name, cells)
+            write_grid(chosen, name, cells)
     return written
 
 
@@ -166,14 +112,49 @@ def replay(chosen: SampleSettings, video: Path) -> Path:
     request = record.request
     source = load_recorded(request.model, chosen.checkpoint, chosen.base)
     pipeline = Pipeline(source, precision=request.precision, offload=chosen.offload)
-    made = pipeline.generate([request], [picture])[0]
-    written = _write(chosen, pipeline, made, f"{video.stem}-replay")
+    (made,) = pipeline.generate([request], [picture], depths=[record.depth_map()])
+    written = write_video(chosen, pipeline, made, f"{video.stem}-replay")
     if frames_sha256(made.frames) == record.frames_sha256:
         logger.info("%s: the frames are identical", written)
     else:
         here = pipeline.facts().constant["versions"]
         logger.warning("%s: the frames DIFFER; made with %s, here %s", written, dict(request.versions), here)
     return written
+
+
+def _jobs(chosen: SampleSettings) -> tuple[ClipsOfShards | None, list[Job]]:
+    """List what to make, and where clips come from. Raises ValueError for what is not there or cannot be read."""
+    template = JobRow(
+        image=None, caption=chosen.caption, negative_caption=chosen.negative_caption, trajectory=chosen.trajectory,
+        extent=chosen.extent, seed=chosen.seed, depth_map=chosen.depth_map,
+    )  # fmt: skip
+    shards: ClipsOfShards | None = None
+    if chosen.data.shards is None:
+        jobs = jobs_of(chosen.image, chosen.jobs, template)
+    elif chosen.image is None and chosen.jobs is None:
+        shards = ClipsOfShards(chosen.data.shards, chosen.split, chosen.clips)
+        jobs = jobs_of_clips(shards.names, template)
+    else:
+        raise ValueError("data.shards, image, jobs: got several; images come from one of them")
+    for job in jobs:
+        if job.image is not None:
+            read_image(job.image)
+        if job.depth_map is not None:
+            load_depth(job.depth_map)
+        for trajectory in job.trajectory:
+            if trajectory != OWN:
+                choose_trajectory(trajectory, frames=2, extent=job.extent)
+    return shards, jobs
+
+
+def _read(chosen: SampleSettings, shards: ClipsOfShards, pipeline: Pipeline) -> dict[str, FilmedClip]:
+    return shards.read(
+        pipeline.source.defaults,
+        frames=chosen.frames,
+        resolution=chosen.resolution,
+        frame_stride=chosen.frame_stride,
+        condition_frame=chosen.condition_frame,
+    )
 
 
 def _methods(chosen: SampleSettings) -> dict[str, str | Sequence[str]]:
@@ -187,7 +168,12 @@ def _methods(chosen: SampleSettings) -> dict[str, str | Sequence[str]]:
     return {"": chosen.checkpoint} if chosen.checkpoint is not None else dict(chosen.methods or {})
 
 
-def _pipeline(chosen: SampleSettings, checkpoint: str | Sequence[str], sampler: SamplerSettings | None) -> Pipeline:
+def _pipeline(
+    chosen: SampleSettings,
+    checkpoint: str | Sequence[str],
+    sampler: SamplerSettings | None,
+    depth_network: DepthEstimator | None,
+) -> Pipeline:
     source = load(
         checkpoint,
         experiment=chosen.from_experiment,
@@ -197,68 +183,57 @@ def _pipeline(chosen: SampleSettings, checkpoint: str | Sequence[str], sampler: 
         attention=chosen.attention,
         load_report=chosen.load_report,
     )
-    return Pipeline(source, precision=chosen.precision, offload=chosen.offload, sampler=sampler)
+    return Pipeline(
+        source, precision=chosen.precision, offload=chosen.offload, sampler=sampler, depth_network=depth_network
+    )
 
 
-def _requests(chosen: SampleSettings, pipeline: Pipeline, job: Job) -> list[tuple[Request, Picture]]:
-    picture = open_picture(job.image)
+def _planned(chosen: SampleSettings, pipeline: Pipeline, job: Job, clip: FilmedClip | None) -> Iterator[Planned]:
+    """Write down the videos of a job; raises ValueError for what the model cannot do."""
+    if clip is None:
+        assert job.image is not None
+        picture = open_picture(job.image)
+    else:
+        picture = clip.image
     shared = {key: getattr(chosen, key) for key in FOR_THE_PIPELINE}
-    combinations = [(trajectory, seed) for trajectory in job.trajectory for seed in job.seed]
-    requests = pipeline.requests(
-        [picture],
-        **shared,
-        caption=job.caption,
-        negative_caption=job.negative_caption,
-        extent=job.extent,
-        trajectory=[trajectory for trajectory, _ in combinations],
-        seed=[seed for _, seed in combinations],
-    )
-    return [(request, picture[1]) for request in requests]
+    if clip is not None:
+        shared |= {"frame_stride": clip.frame_stride, "told_frames_per_second": clip.frames_per_second}
+    for trajectory in job.trajectory:
+        own = clip is not None and trajectory == OWN
+        requests = pipeline.requests(
+            [picture],
+            **shared,
+            caption=job.caption or (clip.caption if clip is not None else ""),
+            negative_caption=job.negative_caption,
+            extent=job.extent,
+            trajectory=clip.path if clip is not None and own else trajectory,
+            seed=list(job.seed),
+        )
+        for request in requests:
+            request = dataclasses.replace(request, trajectory=OWN) if own else request
+            yield Planned(
+                job=job,
+                request=request,
+                picture=picture[1],
+                depth=_depth(pipeline, job, request, picture[1], clip),
+                truth=None if clip is None else clip.truth,
+            )
 
 
-def _write(chosen: SampleSettings, pipeline: Pipeline, made: Generated, name: str) -> Path:
-    """Write one video in every format, and beside its image and path; return the first format's path."""
-    stem, text = chosen.output / name, Record.of(made).to_json()
-    rate = chosen.frames_per_second
-    paths = [
-        write_output(stem, made.frames, kind, frames_per_second=rate, crf=chosen.crf, text=text)
-        for kind in chosen.formats
-    ]
-    if chosen.side_by_side:
-        _write_side_by_side(chosen, pipeline, made, name)
-    logger.info("video: %s%s", paths[0], "  (and -side-by-side.mp4, -trajectory.png)" if chosen.side_by_side else "")
-    return paths[0]
+def _depth(pipeline: Pipeline, job: Job, request: Request, picture: Picture, clip: FilmedClip | None) -> Depth | None:
+    """Return the depth of a job's map as the pipeline wants it; None where there is no map, or it is not needed."""
+    if job.depth_map is None or request.noise_shaping is None:
+        return None
+    if clip is None:
+        return pipeline.scene_depth(request, picture, job.depth_map)
+    # A clip's picture is cropped already, its map is of the whole frame.
+    depth = load_depth(job.depth_map)
+    return framed_depth(depth, (depth.shape[0], depth.shape[1]), (request.height, request.width))
 
 
-def _write_side_by_side(chosen: SampleSettings, pipeline: Pipeline, made: Generated, name: str) -> None:
-    clip = pipeline.clip(made.request, made.picture)
-    poses = made.request.path().world_to_camera
-    path = {"asked for": relative_poses(poses[None], clip.seeds.new_zeros(1))[0]}
-    panels = [enlarged(to_frames(clip.video[0])), enlarged(made.frames)]
-    plot = trajectory_image(path, size=panels[0].shape[1])
-    panels.append(np.repeat(plot[None], len(made.frames), axis=0))
-    write_mp4(
-        chosen.output / f"{name}-side-by-side.mp4", side_by_side(panels), chosen.frames_per_second, crf=chosen.crf
-    )
-    figure = trajectory_figure(path, inches=PLOT_INCHES, title=_label(made.request))
-    figure.savefig(chosen.output / f"{name}-trajectory.png", dpi=PLOT_DPI)
-
-
-def _write_grid(chosen: SampleSettings, name: str, cells: Mapping[tuple[str, str], Generated]) -> None:
-    rows, columns = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
-    grid = labelled_grid({place: made.frames for place, made in cells.items()}, rows, columns)
-    target = chosen.output / f"{name}-grid.mp4"
-    write_mp4(target, grid, chosen.frames_per_second, crf=chosen.crf)
-    logger.info("grid: %s (%d rows, %d columns)", target, len(rows), len(columns))
-
-
-def _name(method: str, job: Job, request: Request) -> str:
-    parts = [method, job.name, _label(request), f"seed{request.seed}"]
+def _name(method: str, planned: Planned) -> str:
+    parts = [method, planned.job.name, label(planned.request), f"seed{planned.request.seed}"]
     return "-".join(part.replace("/", "_") for part in parts if part)
-
-
-def _label(request: Request) -> str:
-    return name_of(request.trajectory)
 
 
 def replay_argument(arguments: Sequence[str]) -> list[str]:

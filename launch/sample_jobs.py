@@ -1,4 +1,4 @@
-"""What `cami2v sample` is asked to make: one image, a folder of them, or a list in a file."""
+"""What `cami2v sample` is asked to make: one image, a folder of them, a list in a file, or clips of a shard set."""
 
 from __future__ import annotations
 
@@ -13,33 +13,43 @@ from typing import Any
 from cami2v.signature import build_settings
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+DEPTH_MAPS = (".npy", ".npz", ".png")
 Trajectories = str | Mapping[str, Any]
+
+OWN = "own"
+"""As a trajectory: the cameras that filmed the clip."""
+DEFAULT = "orbit_right"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One image and how to animate it; lists are made in all combinations."""
 
-    image: Path
+    image: Path | None
+    """None: a clip's."""
     name: str
+    """A clip's id."""
     caption: str
+    """Empty: the clip's own."""
     negative_caption: str
     trajectory: tuple[Trajectories, ...]
     extent: float | None
     seed: tuple[int, ...]
+    depth_map: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
     """A line of a list of jobs; what it leaves out is as the command says."""
 
-    image: Path
+    image: Path | None
     name: str | None = None
     caption: str | None = None
     negative_caption: str | None = None
     trajectory: Trajectories | Sequence[Trajectories] | None = None
     extent: float | None = None
     seed: int | Sequence[int] | None = None
+    depth_map: Path | None = None
 
 
 def jobs_of(image: Path | None, listed: Path | None, template: JobRow) -> list[Job]:
@@ -50,7 +60,9 @@ def jobs_of(image: Path | None, listed: Path | None, template: JobRow) -> list[J
     """
     if (image is None) == (listed is None):
         given = "neither" if image is None else "both"
-        raise ValueError(f"image and jobs: got {given}; give image=<file or folder> or jobs=<csv or json>")
+        raise ValueError(
+            f"image and jobs: got {given}; give image=<file or folder>, jobs=<csv or json>, or data.shards=<shard set>"
+        )
     if listed is not None:
         rows = _read_rows(listed)
     elif image is not None and image.is_dir():
@@ -63,6 +75,12 @@ def jobs_of(image: Path | None, listed: Path | None, template: JobRow) -> list[J
         assert image is not None
         rows = [JobRow(image=image)]
     return _named([_job(row, template) for row in rows])
+
+
+def jobs_of_clips(names: Sequence[str], template: JobRow) -> list[Job]:
+    """Make the jobs of clips, by id, along their own cameras where the template says nothing else."""
+    own = dataclasses.replace(template, trajectory=OWN if template.trajectory is None else template.trajectory)
+    return [_job(JobRow(image=None, name=name), own) for name in names]
 
 
 def _read_rows(path: Path) -> list[JobRow]:
@@ -79,7 +97,16 @@ def _read_rows(path: Path) -> list[JobRow]:
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"jobs={path}: expected a list of jobs, each with an image; got {type(entries).__name__}")
     rows = [build_settings(JobRow, entry, f"jobs={path}[{number}]") for number, entry in enumerate(entries)]
-    return [dataclasses.replace(row, image=path.parent / row.image) for row in rows]
+    if any(row.image is None for row in rows):
+        raise ValueError(f"jobs={path}: a job without an image; give each one")
+    return [
+        dataclasses.replace(
+            row,
+            image=path.parent / str(row.image),
+            depth_map=None if row.depth_map is None else path.parent / row.depth_map,
+        )
+        for row in rows
+    ]
 
 
 def _numbers(row: Mapping[str, str | None]) -> dict[str, Any]:
@@ -105,12 +132,19 @@ def _job(row: JobRow, template: JobRow) -> Job:
     for field in dataclasses.fields(JobRow):
         own = getattr(row, field.name)
         values[field.name] = getattr(template, field.name) if own is None else own
+    name = row.name or (row.image or Path()).stem
+    if values["trajectory"] is None:
+        values["trajectory"] = DEFAULT
+    if values["depth_map"] is not None:
+        values["depth_map"] = _depth_of(name if row.image is None else row.image.stem, values["depth_map"])
     for key in ("trajectory", "seed"):
         single = isinstance(values[key], (str, int, Mapping))
         values[key] = (values[key],) if single else tuple(values[key])
         if not values[key]:
             raise ValueError(f"{key}: an empty list; give at least one")
-    return Job(**values | {"name": row.name or row.image.stem})
+    if row.image is not None and OWN in values["trajectory"]:
+        raise ValueError(f"trajectory={OWN}: the cameras of a clip (data.shards), image={row.image} is none")
+    return Job(**values | {"name": name})
 
 
 def _named(jobs: list[Job]) -> list[Job]:
@@ -122,6 +156,16 @@ def _named(jobs: list[Job]) -> list[Job]:
         name = job.name if taken[job.name] == 1 else f"{job.name}-{taken[job.name]}"
         named.append(dataclasses.replace(job, name=name))
     return named
+
+
+def _depth_of(name: str, given: Path) -> Path:
+    """Find a depth map by its image's name, where maps are in a folder. Raises ValueError where it has none there."""
+    if not given.is_dir():
+        return given
+    found = [given / f"{name}{suffix}" for suffix in DEPTH_MAPS if (given / f"{name}{suffix}").is_file()]
+    if not found:
+        raise ValueError(f"depth_map={given}: has no map {name} ({', '.join(DEPTH_MAPS)})")
+    return found[0]
 
 
 def _caption_beside(path: Path) -> str | None:

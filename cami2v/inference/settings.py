@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from cami2v.diffusion.steps import StepSpacing, sampling_steps
+from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, read_image, target_resolution
 from cami2v.inference.request import Branches, Request, SamplerKind, SamplerSettings, rows
 from cami2v.inference.scene import NoiseShapingRule
@@ -26,9 +27,6 @@ CameraSource = str | Path | Mapping[str, Any] | Trajectory
 
 Picture = Float32[Tensor, "3 _ _"]
 """In [-1, 1]."""
-
-METRIC = "metric"
-"""The scale policy of models that were trained in metres."""
 
 PER_VIDEO = ("caption", "negative_caption", "trajectory", "extent", "seed")
 """Settings that may be a list: one value a video."""
@@ -255,7 +253,7 @@ def _noise_shaping(chosen: VideoSettings, sampler: SamplerSettings, facts: Model
             f"noise_shaping: got {lowest}, choose a timestep from 0 to {highest}, the highest that spacing="
             f"{sampler.spacing} visits (published: 900)"
         )
-    if facts.defaults.scale_policy != METRIC and chosen.metres_per_unit is None:
+    if facts.defaults.scale_policy != ScalePolicy.METRIC and chosen.metres_per_unit is None:
         raise ValueError(
             f"noise_shaping: the scene is in metres, but this model's poses are not (scale policy: "
             f"{facts.defaults.scale_policy}); set metres_per_unit to the metres in one unit of its training poses"
@@ -270,7 +268,7 @@ def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: Mod
         value = getattr(chosen, key)
         if value is not None and value <= 0:
             raise ValueError(f"{key}: got {value}, expected a number above 0")
-    if chosen.metres_per_unit is not None and facts.defaults.scale_policy == METRIC:
+    if chosen.metres_per_unit is not None and facts.defaults.scale_policy == ScalePolicy.METRIC:
         raise ValueError(
             f"metres_per_unit={chosen.metres_per_unit}: this model was trained in metres, so its trajectories are in "
             "metres already; leave it out"

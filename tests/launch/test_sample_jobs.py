@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from launch.sample_jobs import JobRow, jobs_of
+from launch.sample_jobs import JobRow, jobs_of, jobs_of_clips
 
 TEMPLATE = JobRow(
-    image=Path(), caption="as said", negative_caption="", trajectory=["static", "pan_left"], extent=0.5, seed=3
+    image=None, caption="as said", negative_caption="", trajectory=["static", "pan_left"], extent=0.5, seed=3
 )
 
 
@@ -39,6 +40,32 @@ def test_lists_in_both_formats_say_the_same(tmp_path: Path) -> None:
     assert first.image == tmp_path / "room.png"
     assert (first.trajectory, first.seed, first.extent) == (("orbit_left", "dolly_in"), (0, 1), 0.25)
     assert (second.name, second.caption, second.seed) == ("room-2", "as said", (3,))
+
+
+def test_depth_maps_belong_to_their_images(tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    for name in ("a.png", "b.png", "depth/a.npy", "depth/b.png"):
+        (tmp_path / name).touch()
+    maps = dataclasses.replace(TEMPLATE, depth_map=tmp_path / "depth")
+    assert [job.depth_map for job in jobs_of(tmp_path, None, maps)] == [
+        tmp_path / "depth/a.npy",
+        tmp_path / "depth/b.png",
+    ]
+    assert jobs_of_clips(["b"], maps)[0].depth_map == tmp_path / "depth/b.png"
+    (tmp_path / "jobs.csv").write_text("image,depth_map\nb.png,depth/a.npy\na.png,\n")
+    listed = jobs_of(None, tmp_path / "jobs.csv", maps)
+    assert [job.depth_map for job in listed] == [tmp_path / "depth/a.npy"] * 2
+    with pytest.raises(ValueError, match="depth_map=.* has no map c"):
+        jobs_of(tmp_path / "c.png", None, maps)
+
+
+def test_clips_go_along_their_own_cameras_where_nothing_else_is_said() -> None:
+    unsaid = dataclasses.replace(TEMPLATE, trajectory=None)
+    assert jobs_of_clips(["x"], unsaid)[0].trajectory == ("own",)
+    assert jobs_of_clips(["x"], TEMPLATE)[0].trajectory == ("static", "pan_left")
+    assert jobs_of(Path("room.png"), None, unsaid)[0].trajectory == ("orbit_right",)
+    with pytest.raises(ValueError, match="trajectory=own: the cameras of a clip"):
+        jobs_of(Path("room.png"), None, dataclasses.replace(TEMPLATE, trajectory="own"))
 
 
 @pytest.mark.parametrize(

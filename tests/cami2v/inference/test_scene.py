@@ -101,7 +101,8 @@ def test_the_preview_is_what_the_room_looks_like_from_there(pipeline: Pipeline, 
 
 
 def test_sampling_follows_the_scene_where_it_is_covered(pipeline: Pipeline, filmed: Filmed) -> None:
-    image, options = filmed.frames[0], {"trajectory": filmed.trajectory, "seed": 3}
+    image = filmed.frames[0]
+    options: dict[str, Any] = {"trajectory": filmed.trajectory, "seed": 3}
     (free,) = pipeline(image, **options)
     (unused,) = pipeline(image, **options, depth=filmed.depth)
     assert np.array_equal(free.frames, unused.frames)
@@ -109,11 +110,10 @@ def test_sampling_follows_the_scene_where_it_is_covered(pipeline: Pipeline, film
     (late,) = pipeline(image, **options | SHAPED | {"noise_shaping": 999}, depth=filmed.depth)
     (shaped,) = pipeline(image, **options | SHAPED, depth=filmed.depth)
     assert shaped.preview is not None
-    seen = torch.from_numpy(shaped.preview.any(axis=-1))
+    target, seen = as_video(shaped.preview), torch.from_numpy(shaped.preview.any(axis=-1))
 
     def distance(made: Generated) -> float:
-        apart = (as_video(made.frames) - as_video(shaped.preview)).abs().mean(dim=0)
-        return apart[seen].mean().item()
+        return (as_video(made.frames) - target).abs().mean(dim=0)[seen].mean().item()
 
     assert distance(shaped) < 0.8 * distance(free)
     assert distance(shaped) < distance(late)
@@ -121,7 +121,8 @@ def test_sampling_follows_the_scene_where_it_is_covered(pipeline: Pipeline, film
 
 
 def test_a_shaped_video_can_be_made_again(pipeline: Pipeline, filmed: Filmed) -> None:
-    image, options = filmed.frames[0], {"trajectory": filmed.trajectory, **SHAPED}
+    image = filmed.frames[0]
+    options: dict[str, Any] = {"trajectory": filmed.trajectory, **SHAPED}
     (made,) = pipeline(image, depth=filmed.depth, **options)
     request = Request.from_json(made.request.to_json())
     assert request == made.request
