@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cami2v.evaluation.folder import RequestedCameras
+from cami2v.evaluation.folder import RequestedCameras, write_json
 from cami2v.evaluation.i3d import I3D
 from cami2v.evaluation.measures.base import JudgedClip
 from cami2v.evaluation.measures.video_features import VideoFeatures, packed
+from cami2v.evaluation.report import StoredRows
 from cami2v.video import write_mp4
 from tools.benchmark_report import Report, Table
 
@@ -34,7 +35,7 @@ def measure_fvd(folder: Path, videos: Sequence[int], rows: Sequence[int]) -> Rep
         torch.save(I3D().state_dict(), weights)
     write_mp4(video, np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8), 10)
     judged = {count: _run("judge_videos", weights, video, folder / "rows", count) for count in sorted(videos)}
-    compared = {count: _run("compare_sets", weights, count) for count in sorted(rows)}
+    compared = {count: _run("compare_sets", weights, folder / f"sets-{count}", count) for count in sorted(rows)}
     columns = ("MiB after the first", "peak MiB", "growth", "CPU s each")
     tables = [
         Table(
@@ -46,7 +47,7 @@ def measure_fvd(folder: Path, videos: Sequence[int], rows: Sequence[int]) -> Rep
             title=f"Distance of two sets of rows ({FEATURES} features)",
             columns=("rows each", "MiB before", "peak MiB", "growth", "CPU s"),
             rows=[[str(count), *_cells(each, f"{each['cpu_seconds']:.1f}")] for count, each in compared.items()],
-            notes=["All rows are read at once: 2 KB a video and set. Memory before is imported libraries."],
+            notes=["Rows are read from disk one by one. Memory before is imported libraries."],
         ),
     ]
     return Report(name="fvd", tables=tables, numbers={"judged": judged, "compared": compared})
@@ -67,23 +68,20 @@ def judge_videos(weights: str, video: str, rows: str, count: str) -> None:
     print(json.dumps(_between(first, _spent()) | {"cpu_seconds": _spent()["cpu_seconds"]}))
 
 
-def compare_sets(weights: str, count: str) -> None:
-    """Compare two sets of rows with random features; print what it took as JSON."""
+def compare_sets(weights: str, rows: str, count: str) -> None:
+    """Write two sets of rows with random features and compare them, as a report does; print what that took as JSON."""
     measure = VideoFeatures(
         flavour="fvd_videogpt", weights=weights, sha256=None, precision="float32", extrapolate=False
     )
-    before = _spent()
     draws = np.random.default_rng(0)
-    sets = {
-        name: [
-            {
-                "failure": None, "detail": "", "frames": FRAMES, "height": HEIGHT, "width": WIDTH,
-                "features": packed(draws.standard_normal(FEATURES).astype(np.float32)),
-            }
-            for _ in range(int(count))
-        ]
-        for name in ("ground_truth", "generated")
-    }  # fmt: skip
+    row = {"failure": None, "detail": "", "frames": FRAMES, "height": HEIGHT, "width": WIDTH}
+    sets = {}
+    for name in ("ground_truth", "generated"):
+        paths = [Path(rows, name, f"clip-{number}.json") for number in range(int(count))]
+        for path in paths:
+            write_json(path, row | {"features": packed(draws.standard_normal(FEATURES).astype(np.float32))})
+        sets[name] = StoredRows(paths)
+    before = _spent()
     measure.distances(sets)
     print(json.dumps(_between(before, _spent())))
 

@@ -36,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measure.prepare()
         folders = {GROUND_TRUTH: options.true} | {str(folder): folder for folder in options.generated}
         videos = {name: videos_below(folder) for name, folder in folders.items()}
-        rows = {name: [_row(measure, path) for path in tqdm(found, desc=name)] for name, found in videos.items()}
+        rows = {name: (_row(measure, path) for path in tqdm(found, desc=name)) for name, found in videos.items()}
+        distances = measure.distances(rows)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for name, found in measure.distances(rows).items():
+    for name, found in distances.items():
         notes = found.pop("notes")
         print(f"{name}: {found.pop('label')} {found.pop('value')}")
         print("\n".join(f"  {key}: {value}" for key, value in found.items()))

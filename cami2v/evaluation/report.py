@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -51,8 +52,15 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
     """
     if not folder.video_sets():
         raise ValueError(f"{folder.root}: no videos; run the generate and measure stages first")
-    rows = {measure.name: read_rows(folder, measure) for measure in measures}
-    distances = {measure.name: measure.distances(rows[measure.name]) for measure in measures}
+    stored = {measure.name: stored_rows(folder, measure) for measure in measures}
+    settings = {name: _settings(folder, sets) for name, sets in stored.items()}
+    distances = {measure.name: measure.distances(stored[measure.name]) for measure in measures}
+    rows = {
+        measure.name: {
+            name: [measure.recorded(_without_origin(row)) for row in own] for name, own in stored[measure.name].items()
+        }
+        for measure in measures
+    }
     summary = {name: summarise(measures, rows, name, distances, options.bootstrap) for name in folder.video_sets()}
     compatibility = {}
     if options.compatibility:
@@ -63,7 +71,7 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
     results: dict[str, Any] = {
         "evaluation": folder.identity(),
         "camera_effect": folder.camera_effect(),
-        "measures": {measure.name: _settings(folder, rows[measure.name]) for measure in measures},
+        "measures": settings,
         "versions": versions(),
         "hardware": _hardware(),
         "bootstrap": asdict(options.bootstrap) if options.bootstrap else None,
@@ -95,8 +103,19 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
     return text
 
 
-def read_rows(folder: EvaluationFolder, measure: Measure) -> dict[str, list[Row]]:
-    """Read what a measure says of every clip of every set it judges. Raises ValueError where a clip is missing."""
+class StoredRows:
+    """The rows of a set in clip order, read from disk each time that somebody goes through them, and kept by nobody."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __iter__(self) -> Iterator[Row]:
+        """Read row after row."""
+        return map(read_json, self.paths)
+
+
+def stored_rows(folder: EvaluationFolder, measure: Measure) -> dict[str, StoredRows]:
+    """Find what a measure says of every clip of every set it judges. Raises ValueError where a clip is missing."""
     rows, clip_ids = {}, folder.clip_ids()
     for video_set in filter(measure.judges, folder.video_sets()):
         paths = [folder.measurement(measure.name, video_set, clip_id) for clip_id in clip_ids]
@@ -106,7 +125,7 @@ def read_rows(folder: EvaluationFolder, measure: Measure) -> dict[str, list[Row]
                 f"{folder.root}: {len(missing)} of {len(clip_ids)} clips of {video_set} are not measured "
                 f"({measure.name}, first {missing[0]}); run the measure stage"
             )
-        rows[video_set] = [read_json(path) for path in paths]
+        rows[video_set] = StoredRows(paths)
     return rows
 
 
@@ -141,7 +160,7 @@ def clip_records(
                         for measure in judging
                         for attempt in measure.attempts(own[measure.name])
                     ],
-                    "rows": {measure.name: measure.recorded(_without_origin(own[measure.name])) for measure in judging},
+                    "rows": {measure.name: own[measure.name] for measure in judging},
                 }
             )
     return records
@@ -177,12 +196,17 @@ def _without_path(attempt: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in attempt.items() if key != "world_to_camera"}
 
 
-def _settings(folder: EvaluationFolder, rows: Rows) -> dict[str, Any]:
-    everything = [row["measured_with"] for own in rows.values() for row in own]
-    settings = [{key: value for key, value in each.items() if key != "inputs"} for each in everything]
-    if any(other != settings[0] for other in settings):
-        raise ValueError(f"{folder.root}: measurements were made with different settings; run the measure stage again")
-    return settings[0] if settings else {}
+def _settings(folder: EvaluationFolder, rows: Mapping[str, Iterable[Row]]) -> dict[str, Any]:
+    """Return what all rows of a measure were made with. Raises ValueError where that is not one thing."""
+    settings: dict[str, Any] | None = None
+    for row in itertools.chain.from_iterable(rows.values()):
+        own = {key: value for key, value in row["measured_with"].items() if key != "inputs"}
+        if settings is not None and own != settings:
+            raise ValueError(
+                f"{folder.root}: measurements were made with different settings; run the measure stage again"
+            )
+        settings = own
+    return settings or {}
 
 
 def _clip_lines(results: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

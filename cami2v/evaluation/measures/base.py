@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -198,8 +198,10 @@ class Measure(ABC):
         """Return what else is to be said of one video set: counts of trials, spreads."""
         return {}
 
-    def distances(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
-        """Return, by video set, a number that belongs to the whole set and not to clips (FVD). Rows are in clip order.
+    def distances(self, rows: Mapping[str, Iterable[Row]]) -> dict[str, dict[str, Any]]:
+        """Return, by video set, a number that belongs to the whole set and not to clips (FVD).
+
+        Rows are whole, in clip order, and may come from disk one by one: each set's are to be gone through once.
 
         `label`, `value` (None: there is none, see `notes`), `clips`, `notes` (a list of sentences that go with the
         number), and whatever else a reader must know to compare it, in the order to print it in.
@@ -207,5 +209,5 @@ class Measure(ABC):
         return {}
 
     def recorded(self, row: Row) -> Row:
-        """Return what of a row belongs in results.json; the rest stays in measurements/."""
+        """Return what of a row a report keeps, for every method but `distances`; the rest stays in measurements/."""
         return row

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,34 +93,22 @@ class VideoFeatures(NetworkMeasure):
         """Return a row without its features."""
         return {key: value for key, value in row.items() if key != "features"}
 
-    def distances(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
+    def distances(self, rows: Mapping[str, Iterable[Row]]) -> dict[str, dict[str, Any]]:
         """Return every set's distance to the true videos; for these themselves, that of their two halves."""
-        truth = blocks(rows.get(GROUND_TRUTH, ()), _BLOCKS)
-        found = {}
-        for video_set, own in rows.items():
-            if video_set == GROUND_TRUTH:
-                found[video_set] = self._distance(blocks(own, 2, part=0), blocks(own, 2, part=1), own, own, halves=True)
-            else:
-                found[video_set] = self._distance(blocks(own, _BLOCKS), truth, own, rows.get(GROUND_TRUTH, ()))
-        return found
+        sums = {video_set: FeatureSums.of(own, halves=video_set == GROUND_TRUTH) for video_set, own in rows.items()}
+        truth = sums.get(GROUND_TRUTH, FeatureSums.of(()))
+        return {name: self._distance(own, truth, halves=name == GROUND_TRUTH) for name, own in sums.items()}
 
-    def _distance(
-        self,
-        own: Sequence[FeatureMoments],
-        true: Sequence[FeatureMoments],
-        rows: Sequence[Row],
-        true_rows: Sequence[Row],
-        *,
-        halves: bool = False,
-    ) -> dict[str, Any]:
+    def _distance(self, sums: FeatureSums, truth: FeatureSums, *, halves: bool) -> dict[str, Any]:
+        own, true = (sums.halves[:1], sums.halves[1:]) if halves else (sums.blocks, truth.blocks)
         counts = [sum(each.count for each in moments) for moments in (own, true)]
-        notes = self._notes(rows, true_rows, counts, own)
+        notes = self._notes(sums, truth, counts)
         value = extrapolated = None
         if min(counts) >= 2:
             value = float(frechet_distance(total(own), total(true)))
             if self.extrapolate and not halves:
                 extrapolated = extrapolated_distance(own, true)
-        sizes = sorted({(row["frames"], row["height"], row["width"]) for row in rows if row["failure"] is None})
+        sizes = sorted(sums.sizes)
         return {
             "label": self.flavour.label,
             "value": value,
@@ -131,19 +120,17 @@ class VideoFeatures(NetworkMeasure):
             "resolution": ", ".join(dict.fromkeys(f"{width}x{height}" for _, height, width in sizes)),
             "resize": self.flavour.resize,
             "network": self.flavour.network,
-            **_weights(rows),
+            **sums.weights,
             "as_in": self.flavour.as_in,
             "notes": notes,
         }
 
-    def _notes(
-        self, rows: Sequence[Row], true_rows: Sequence[Row], counts: Sequence[int], own: Sequence[FeatureMoments]
-    ) -> list[str]:
+    def _notes(self, sums: FeatureSums, truth: FeatureSums, counts: Sequence[int]) -> list[str]:
         """List what a reader must know before comparing the number with another."""
         notes = []
         if min(counts) < 2:
             return [f"no distance: {counts[0]} and {counts[1]} usable videos, two of each are the least"]
-        width = len(own[0].total)
+        width = len(sums.blocks[0].total)
         if min(counts) <= width:
             notes.append(
                 f"{min(counts)} videos for {width} features: the distance is biased upwards, by more the fewer videos; "
@@ -152,16 +139,58 @@ class VideoFeatures(NetworkMeasure):
             )
         if counts[0] != counts[1]:
             notes.append(f"unequal numbers of videos: {counts[0]} and {counts[1]}")
-        failed = sum(row["failure"] is not None for row in rows)
-        if failed:
-            notes.append(f"{failed} of {len(rows)} videos could not be read and are left out")
-        if _frame_counts(rows) != _frame_counts(true_rows) or len(_frame_counts(rows)) > 1:
+        if sums.failed:
+            notes.append(f"{sums.failed} of {sums.rows} videos could not be read and are left out")
+        if sums.frame_counts != truth.frame_counts or len(sums.frame_counts) > 1:
             notes.append("videos of different numbers of frames: distances depend on it")
         if self.precision != "float32":
             notes.append(f"features computed in {self.precision}, published ones in float32")
         if self.weights.expected is None:
             notes.append("no hash of the released weights is known: compare weights_sha256 before comparing numbers")
         return notes
+
+
+@dataclass(kw_only=True)
+class FeatureSums:
+    """What a distance needs of a set's rows: as much memory for ten rows as for ten thousand."""
+
+    blocks: list[FeatureMoments]
+    """Usable rows in `_BLOCKS` parts, row by row in turn."""
+    halves: list[FeatureMoments]
+    """The same rows in two parts; empty unless asked for."""
+    rows: int
+    failed: int
+    sizes: set[tuple[int, int, int]]
+    """Frames, height, width."""
+    weights: dict[str, str]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], *, halves: bool = False) -> FeatureSums:
+        """Sum up rows, which are gone through once."""
+        found = cls(blocks=[], halves=[], rows=0, failed=0, sizes=set(), weights={})
+        for row in rows:
+            found.rows += 1
+            found.weights = found.weights or _weights(row)
+            if row["failure"] is not None:
+                found.failed += 1
+                continue
+            usable = found.rows - found.failed - 1
+            moments = FeatureMoments.of(torch.from_numpy(unpacked(row["features"]))[None])
+            found.sizes.add((row["frames"], row["height"], row["width"]))
+            _add(found.blocks, usable % _BLOCKS, moments)
+            if halves:
+                _add(found.halves, usable % 2, moments)
+        return found
+
+    @property
+    def frame_counts(self) -> set[int]:
+        """Return which numbers of frames there are."""
+        return {frames for frames, _, _ in self.sizes}
+
+
+def total(moments: Sequence[FeatureMoments]) -> FeatureMoments:
+    """Join blocks."""
+    return sum(moments[1:], moments[0])
 
 
 def packed(features: Features) -> str:
@@ -174,31 +203,13 @@ def unpacked(text: str) -> Features:
     return np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32)
 
 
-def blocks(rows: Sequence[Row], count: int, *, part: int | None = None) -> list[FeatureMoments]:
-    """Sum up rows' features in `count` blocks, row by row in turn; `part` keeps one block only. Rows are read once."""
-    kept = range(count) if part is None else (part,)
-    summed: dict[int, FeatureMoments] = {}
-    for number, features in enumerate(_usable(rows)):
-        block = number % count
-        if block in kept:
-            moments = FeatureMoments.of(torch.from_numpy(features)[None])
-            summed[block] = summed[block] + moments if block in summed else moments
-    return [summed[block] for block in sorted(summed)]
+def _add(blocks: list[FeatureMoments], number: int, moments: FeatureMoments) -> None:
+    if number == len(blocks):
+        blocks.append(moments)
+    else:
+        blocks[number] = blocks[number] + moments
 
 
-def total(moments: Sequence[FeatureMoments]) -> FeatureMoments:
-    """Join blocks."""
-    return sum(moments[1:], moments[0])
-
-
-def _usable(rows: Sequence[Row]) -> Iterator[Features]:
-    return (unpacked(row["features"]) for row in rows if row["failure"] is None)
-
-
-def _frame_counts(rows: Sequence[Row]) -> set[int]:
-    return {row["frames"] for row in rows if row["failure"] is None}
-
-
-def _weights(rows: Sequence[Row]) -> dict[str, str]:
-    made_with: Mapping[str, Any] = next((row["measured_with"] for row in rows if "measured_with" in row), {})
+def _weights(row: Row) -> dict[str, str]:
+    made_with: Mapping[str, Any] = row.get("measured_with", {})
     return {key: str(made_with[key]) for key in ("weights", "weights_sha256", "precision") if key in made_with}
