@@ -6,6 +6,7 @@ it. That is what makes losses comparable across engines and a resumed run identi
 
 from __future__ import annotations
 
+import copy
 import hashlib
 
 import torch
@@ -34,6 +35,12 @@ class Draws:
     def integers(self, purpose: str, high: int) -> Int64[Tensor, " batch"]:
         """Draw one integer in [0, high) for every sample."""
         return self._stack([torch.randint(high, (), generator=g) for g in self._generators(purpose)])
+
+    def on(self, device: torch.device | str) -> Draws:
+        """Return the same draws, living on another device."""
+        moved = copy.copy(self)
+        moved.device = torch.device(device)
+        return moved
 
     def _generators(self, purpose: str) -> list[torch.Generator]:
         generators = []

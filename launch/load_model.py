@@ -52,8 +52,8 @@ class LoadedModel:
     identity: dict[str, Any]
 
 
-def load_model(source: Source) -> LoadedModel:
-    """Build the model and load its weights.
+def load_model(source: Source, *, device: str | None = None) -> LoadedModel:
+    """Build the model and load its weights, to `device`; None: CUDA where there is one.
 
     Raises ValueError for a checkpoint that does not exist, for released files without `experiment` (they do not know
     their config) and a run with one (it has its own), and for weights that do not fit the model.
@@ -68,7 +68,7 @@ def load_model(source: Source) -> LoadedModel:
         )
     run = len(paths) == 1 and is_run(paths[0])
     loaded = _load_run(paths[0], source) if run else _load_files(paths, source)
-    loaded.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     return loaded
 
 

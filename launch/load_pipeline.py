@@ -46,7 +46,8 @@ def load(
         "attention": attention,
         "load_report": load_report,
     }
-    return source_of(load_model(build_settings(Source, values, "from_pretrained")))
+    # The pipeline places the parts: not all of them may fit on one device.
+    return source_of(load_model(build_settings(Source, values, "from_pretrained"), device="cpu"))
 
 
 def load_recorded(

@@ -111,7 +111,7 @@ def replay(chosen: SampleSettings, video: Path) -> Path:
     picture = record.picture(chosen.image)
     request = record.request
     source = load_recorded(request.model, chosen.checkpoint, chosen.base)
-    pipeline = Pipeline(source, precision=request.precision, offload=chosen.offload)
+    pipeline = Pipeline(source, precision=request.precision, offload=chosen.offload, device_map=chosen.device_map)
     (made,) = pipeline.generate([request], [picture], depths=[record.depth_map()])
     written = write_video(chosen, pipeline, made, f"{video.stem}-replay")
     if frames_sha256(made.frames) == record.frames_sha256:
@@ -184,7 +184,12 @@ def _pipeline(
         load_report=chosen.load_report,
     )
     return Pipeline(
-        source, precision=chosen.precision, offload=chosen.offload, sampler=sampler, depth_network=depth_network
+        source,
+        precision=chosen.precision,
+        offload=chosen.offload,
+        device_map=chosen.device_map,
+        sampler=sampler,
+        depth_network=depth_network,
     )
 
 

@@ -81,6 +81,7 @@ class SampleSettings:
     seed: int | Sequence[int]
     precision: Precision
     offload: bool
+    device_map: Mapping[str, str] | None
     branches: Branches
     decode_frames: int | None
     decode_tile: int | None

@@ -55,6 +55,7 @@ class Pipeline:
     Args:
         source: model, sampler and what they are.
         device: None takes CUDA where there is one.
+        device_map: parts on devices of their own (docs/pipeline.md): {"text_encoder": "cpu", "first_stage": "cuda:1"}.
         precision: of everything but the first stage. fp32 is what the published numbers were checked in.
         offload: keep parts that a stage of sampling does not need in host memory.
         sampler: takes the place of the model's own, for calls that do not say otherwise.
@@ -68,17 +69,26 @@ class Pipeline:
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
         offload: bool = False,
+        device_map: Mapping[str, str] | None = None,
         sampler: SamplerSettings | None = None,
         depth_network: DepthEstimator | None = None,
     ) -> None:
         self.source = source
         self.sampler = SamplerSettings.of(source.sampler) if sampler is None else sampler
-        self.model = source.model.eval()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision: Precision = precision
-        set_precision(self.model, precision)
-        self.depth_network = source.model.depth if depth_network is None else depth_network.eval()
-        self.placement = Placement(self.model, device=self.device, offload=offload, depth=self.depth_network)
+        set_precision(source.model.eval(), precision)
+        self.placement = Placement(
+            source.model,
+            device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+            offload=offload,
+            depth=source.model.depth if depth_network is None else depth_network.eval(),
+            device_map=device_map or {},
+        )
+        self.model, self.device, self.depth_network = (
+            self.placement.model,
+            self.placement.device,
+            self.placement.depth,
+        )
 
     @classmethod
     def from_pretrained(
@@ -88,6 +98,7 @@ class Pipeline:
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
         offload: bool = False,
+        device_map: Mapping[str, str] | None = None,
         depth_network: DepthEstimator | None = None,
         **source: Any,
     ) -> Pipeline:
@@ -102,7 +113,14 @@ class Pipeline:
             loaded = load_exported(Path(path).expanduser())
         else:
             loaded = _load_elsewhere(path, source)
-        return cls(loaded, device=device, precision=precision, offload=offload, depth_network=depth_network)
+        return cls(
+            loaded,
+            device=device,
+            precision=precision,
+            offload=offload,
+            device_map=device_map,
+            depth_network=depth_network,
+        )
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cami2v.draws import Draws
 from cami2v.encoders.space_to_depth import SpaceToDepth
 from cami2v.inference import Pipeline
 from cami2v.inference.clips import windows
@@ -17,6 +18,7 @@ from cami2v.inference.decoding import decode
 from cami2v.inference.exported import export
 from cami2v.inference.image_clip import choose_trajectory
 from cami2v.inference.pipeline import Generated, SamplingCancelledError
+from cami2v.inference.placed_towers import PlacedFirstStage
 from cami2v.inference.request import Request, SamplerSettings
 from cami2v.inference.settings import open_picture
 from cami2v.trajectories.trajectory import Trajectory
@@ -181,6 +183,45 @@ def test_half_precision_and_offload_are_near(run_folder: Path, pipeline: Pipelin
     assert made.request.precision == "bf16"
     assert levels_apart(made, expected) > 0
     assert np.abs(made.frames.astype(int) - expected.frames).mean() < 4
+
+
+def test_towers_on_other_devices_change_nothing(run_folder: Path, pipeline: Pipeline, image: np.ndarray) -> None:
+    """`cpu:0` is another name, so that everything is moved, to where it was."""
+    spread = {"text_encoder": "cpu:0", "image_encoder": "cpu:0", "first_stage": "cpu:0"}
+    apart = Pipeline.from_pretrained(run_folder, device="cpu", device_map=spread)
+    assert isinstance(apart.model.first_stage, PlacedFirstStage)
+    assert apart.model.backbone is apart.source.model.backbone
+    options: dict[str, Any] = {"seed": 1, "frames": 6, "overlap": 2, "decode_frames": 3}
+    assert np.array_equal(apart(image, **options)[0].frames, pipeline(image, **options)[0].frames)
+    away = Pipeline.from_pretrained(run_folder, device="cpu", device_map={"text_encoder": "meta", "backbone": "cpu:0"})
+    assert away.device == torch.device("cpu:0")
+    assert {value.device.type for value in away.model.text_encoder.parameters()} == {"meta"}
+    assert {value.device.type for value in away.model.image_encoder.parameters()} == {"cpu"}
+
+
+def test_what_enters_a_tower_is_moved_to_it_and_what_leaves_it_home() -> None:
+    meta, cpu = torch.device("meta"), torch.device("cpu")
+    video = torch.zeros(1, 3, 2, 8, 8)
+    there = PlacedFirstStage(SpaceToDepth(factor=4), meta, meta)
+    assert there.decode(there.encode(video, Draws(torch.tensor([0])))).device == meta
+    assert PlacedFirstStage(SpaceToDepth(factor=4), cpu, meta).moments(video).device == meta
+    assert Draws(torch.tensor([1])).on("meta").normal("x", (2,)).device == meta
+
+
+@pytest.mark.parametrize(
+    ("device_map", "offload", "message"),
+    [
+        ({"vae": "cpu"}, False, "device_map.vae: no such part; choose among backbone, first_stage"),
+        ({"depth": "gpu"}, False, "device_map.depth=gpu: not a device"),
+        ({"first_stage": "cuda:99"}, False, "device_map.first_stage=cuda:99: PyTorch finds"),
+        ({"first_stage": "cpu"}, True, "device_map and offload: choose one"),
+    ],
+)
+def test_impossible_device_maps_are_named(
+    pipeline: Pipeline, device_map: dict[str, str], offload: bool, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Pipeline(pipeline.source, device="cpu", device_map=device_map, offload=offload)
 
 
 def test_decoding_in_parts_changes_nothing_a_first_stage_does_frame_by_frame() -> None:
