@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from cami2v.attention.masks import AttentionMask
 from cami2v.camera_control.interventions import Trajectory
 from cami2v.diffusion.ddim import DDIMSampler
+from cami2v.diffusion.guidance import Guidance
 from cami2v.diffusion.sampler import JointDenoiser
 from cami2v.draws import Draws
 from cami2v.evaluation.folder import EvaluationFolder
@@ -90,6 +93,45 @@ def test_branches_in_one_forward_pass_give_the_same_and_share_their_masks(
         torch.testing.assert_close(outputs[branch], expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
     masks = getattr(watch.encoded[1], "masks", None)
     assert masks is None or watch.given[0].masks is masks
+
+
+@torch.no_grad()
+def test_masks_take_the_same_memory_whatever_the_number_of_branches() -> None:
+    model, _ = tiny_model("cami2v")
+    draws = Draws(torch.tensor([3]))
+    held: dict[str, set[int]] = {}
+    watching: list[str] = []
+    model.backbone.register_forward_hook(lambda *_: held.setdefault(watching[-1], set()).add(mask_bytes()))
+    for joint, scale, camera_scale in [(False, 1.0, 1.0), (False, 7.5, 1.0), (False, 7.5, 2.0), (True, 7.5, 2.0)]:
+        guidance = Guidance(scale=scale, rescale=0.0, camera_scale=camera_scale, camera_schedule="constant")
+        sampler = DDIMSampler(steps=1, spacing="uniform_trailing", eta=0.0, temperature=1.0, guidance=guidance)
+        gc.collect()
+        watching.append(f"{len(guidance.branches)} branches, joint {joint}")
+        predict, latents = model.denoiser(orbit_batch(FRAMES, (64, 64)), draws, joint=joint)
+        sampler.sample(
+            predict, schedule=model.schedule, prediction=model.prediction, shape=tuple(latents.shape[1:]), draws=draws
+        )
+        del predict
+    assert len(held) == 4
+    ((size,),) = set(map(tuple, held.values()))
+    assert size > 0
+
+
+def mask_bytes() -> int:
+    """Add up the tensors that all living attention masks hold, what backends prepared for them included."""
+    storages: dict[int, int] = {}
+    pending: list[Any] = [each for each in gc.get_objects() if issubclass(type(each), AttentionMask)]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, torch.Tensor):
+            storages[found.untyped_storage().data_ptr()] = found.untyped_storage().nbytes()
+        elif dataclasses.is_dataclass(found):
+            pending += [getattr(found, field.name) for field in dataclasses.fields(found)]
+        elif isinstance(found, dict):
+            pending += found.values()
+        elif isinstance(found, (list, tuple)):
+            pending += found
+    return sum(storages.values())
 
 
 def test_evaluation_encodes_once_per_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
