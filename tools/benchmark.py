@@ -1,12 +1,14 @@
 """Benchmarks: every comparison side by side in one run. The numbers of two runs are not comparable.
 
-steps    what camera control costs per training step (--device, --backbone)
+attention  one layer of epipolar attention: dense mask and ours, time, memory, distance from the floor (--device)
+steps    what camera control costs per training and per sampling step (--device, --backbone)
 loader   samples per second and core: raw 720p videos, packed shards, cached latents, on the same clips (--clips)
 trainer  the trainer's step over a bare one, the stall per checkpoint, a resume (--device, --backbone)
 packing  clips per second and core, and memory by number of clips: a few minutes
 fvd      CPU seconds per video, and memory by number of videos: a few minutes
+growth   time and memory of epipolar attention by frames and by resolution, as a plot: some minutes (--device)
 
-Without a name: steps, trainer and loader.
+Without a name: attention, steps, trainer and loader.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
+from tools.benchmark_attention import finest_level, measure_attention
 from tools.benchmark_clips import RenderedClips, posed, render
 from tools.benchmark_fvd import measure_fvd
+from tools.benchmark_growth import measure_growth
 from tools.benchmark_loader import LoaderOptions, measure_loader
 from tools.benchmark_packing import measure_packing
 from tools.benchmark_report import Report, write_json, write_markdown
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     reports: list[Report] = []
     try:
-        for name in options.benchmarks or ["steps", "trainer", "loader"]:
+        for name in options.benchmarks or ["attention", "steps", "trainer", "loader"]:
             reports.append(MEASURE[name](options))
             print(reports[-1].text(), end="\n\n", flush=True)
     except ValueError as error:
@@ -48,9 +52,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         write_json(reports, options.json)
     if options.page:
-        command = " ".join(["python -m tools.benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-        print(write_markdown(reports, PAGES, command))
+        command = ["python -m tools.benchmark", *_without_paths(sys.argv[1:] if arguments is None else arguments)]
+        print(write_markdown(reports, PAGES, " ".join(command)))
     return 0
+
+
+def _without_paths(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield a command line as a page may show it: where things lie on this machine is nobody's business."""
+    a_path_follows = False
+    for argument in arguments:
+        name, given, _ = argument.partition("=")
+        if not a_path_follows:
+            yield f"{name} ..." if name in PATH_OPTIONS else argument
+        a_path_follows = name in PATH_OPTIONS and not given
+
+
+def _attention(options: argparse.Namespace) -> Report:
+    sizes = [(256, 256), (320, 512)] if options.device == "cuda" else [(256, 256)]
+    layers = [finest_level(options.device, options.attention_frames, *size) for size in sizes]
+    return measure_attention(layers, options.attention_rounds)
+
+
+def _growth(options: argparse.Namespace) -> Report:
+    layer = finest_level(options.device, options.attention_frames, 256, 256)
+    return measure_growth(layer, options.attention_rounds)
 
 
 def _steps(options: argparse.Namespace) -> Report:
@@ -104,12 +129,24 @@ def _fvd(options: argparse.Namespace) -> Report:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-MEASURE = {"steps": _steps, "trainer": _trainer, "loader": _loader, "packing": _packing, "fvd": _fvd}
+MEASURE = {
+    "attention": _attention,
+    "steps": _steps,
+    "trainer": _trainer,
+    "loader": _loader,
+    "packing": _packing,
+    "fvd": _fvd,
+    "growth": _growth,
+}
+PATH_OPTIONS = ("--json", "--folder", "--clips")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # pages leave options with paths out by their names
     )
     parser.add_argument("benchmarks", nargs="*", choices=[*MEASURE, []], metavar=" | ".join(MEASURE))
     parser.add_argument("--rounds", type=int, default=7)
@@ -117,6 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--page", action="store_true", help=f"also write the tables to {PAGES}/<date>-<hardware>.md")
     parser.add_argument("--folder", type=Path, default=Path("data/benchmark"), help="for rendered clips, which stay")
+    attention = parser.add_argument_group("attention, growth (--device)")
+    attention.add_argument("--attention-rounds", type=int, default=3)
+    attention.add_argument("--attention-frames", type=int, default=16)
     steps = parser.add_argument_group("steps, trainer")
     steps.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     steps.add_argument("--backbone", choices=sorted(CAMERA_OF), default="tiny")

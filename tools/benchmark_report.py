@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -47,6 +47,8 @@ class Report:
     name: str
     tables: Sequence[Table]
     numbers: dict[str, Any]
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG files by title, for the page."""
     machine: dict[str, Any] = field(default_factory=lambda: machine())
 
     def text(self) -> str:
@@ -73,8 +75,17 @@ def write_markdown(reports: Sequence[Report], folder: Path, command: str) -> Pat
         f"`{command}`: {said['hardware']}, {libraries}; load {said['load']:.1f} when it began.",
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join([*head, *(report.text() for report in reports)]) + "\n", encoding="utf-8")
+    parts = [part for report in reports for part in (report.text(), *_figures(report, path))]
+    path.write_text("\n\n".join([*head, *parts]) + "\n", encoding="utf-8")
     return path
+
+
+def _figures(report: Report, page: Path) -> Iterator[str]:
+    """Write a report's figures beside the page and yield what shows them there."""
+    for number, (title, picture) in enumerate(report.figures.items()):
+        file = page.with_name(f"{page.stem}-{report.name}{f'-{number + 1}' if number else ''}.png")
+        file.write_bytes(picture)
+        yield f"![{title}]({file.name})"
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
