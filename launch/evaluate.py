@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from cami2v.evaluation.bootstrap import Bootstrap
-from cami2v.evaluation.folder import EvaluationFolder
+from cami2v.evaluation.folder import MEASURE, EvaluationFolder
+from cami2v.evaluation.machine import measuring_machine
 from cami2v.evaluation.measure import count_open, measure_clips, open_jobs
 from cami2v.evaluation.measures.base import Measure
 from cami2v.evaluation.report import ReportOptions, report
@@ -91,6 +92,8 @@ def _measure(
     clip_ids, hashes = share.of(folder.clip_ids()), KnownHashes()
     for measure in measures:
         jobs = open_jobs(folder, measure, clip_ids, hashes)
+        if jobs:
+            folder.record_machine(MEASURE, measuring_machine())
         with tqdm(desc=f"videos, {measure.name}", total=len(jobs), disable=share.task > 0) as progress:
             for _ in measure_clips(folder, measure, jobs, processes=evaluation.processes):
                 progress.update()

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from cami2v.batch import Cameras, ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
 from cami2v.evaluation.camera_effect import Record, measured, not_measured
-from cami2v.evaluation.folder import GROUND_TRUTH, EvaluationFolder
+from cami2v.evaluation.folder import GENERATE, GROUND_TRUTH, EvaluationFolder
 from cami2v.evaluation.generate import VIDEO_SETS, Animate, next_clip, write_generated, write_ground_truth
+from cami2v.evaluation.machine import generating_machine
 from cami2v.file_hash import file_sha256
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.model import VideoDiffusion
@@ -82,6 +83,8 @@ def generate(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluat
     trajectories = evaluation.trajectories if checkpoint else ()
     video_sets = [GROUND_TRUTH, *(VIDEO_SETS[trajectory] for trajectory in trajectories)]
     missing = [clip_id for clip_id in share.of(manifest.clip_ids) if _is_missing(folder, clip_id, video_sets)]
+    if checkpoint and missing:
+        folder.record_machine(GENERATE, generating_machine())
     batches = loader.chosen_batches(chosen, set(missing))
     for batch in tqdm(batches, desc="videos", total=len(missing), disable=share.task > 0):
         write_ground_truth(folder, [batch], crf=evaluation.crf, metric=data["scale_policy"] == ScalePolicy.METRIC)

@@ -3,6 +3,7 @@
 <folder>/evaluation.json                   what is evaluated; a folder never mixes two evaluations
          manifest.json                     the clips to account for, with their frames and seeds
          camera_effect.json                how much the model's prediction depends on the trajectory
+         machines/<stage>-<hash>.json      hardware and versions that generated or measured, a file for each kind
          cameras/<clip>.npz                the requested cameras; without a manifest, the clips to account for
          videos/<video set>/<clip>.mp4     ground_truth, generated, generated_stationary, generated_shuffled
          measurements/<measure>/<video set>/<clip>.json
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -32,6 +34,8 @@ STATIONARY = "generated_stationary"
 SHUFFLED = "generated_shuffled"
 CAMERA_EFFECT = "camera_effect.json"
 MANIFEST = "manifest.json"
+GENERATE, MEASURE = STAGES = ("generate", "measure")
+"""Stages that record what they run on."""
 FRAMES_ONLY = frozenset({STATIONARY, SHUFFLED})
 """Sets whose frames are compared but whose paths are not estimated: they answer whether the camera matters."""
 
@@ -139,6 +143,17 @@ class EvaluationFolder:
     def record_camera_effect(self, record: Mapping[str, Any]) -> None:
         """Store how much the model's prediction depends on the trajectory."""
         write_json(self.root / CAMERA_EFFECT, dict(record))
+
+    def record_machine(self, stage: str, record: Mapping[str, Any]) -> None:
+        """Store what a stage ran on; equal machines are one record."""
+        text = _json_text(dict(record))
+        path = self.root / "machines" / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        if not path.exists():
+            _write_first(path, text)
+
+    def machines(self, stage: str) -> list[dict[str, Any]]:
+        """Return every kind of machine that a stage is known to have run on."""
+        return [read_json(path) for path in sorted((self.root / "machines").glob(f"{stage}-*.json"))]
 
     def identity(self) -> dict[str, Any]:
         """Return what `claim` recorded; empty for a folder of videos made elsewhere."""

@@ -6,13 +6,12 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from platform import python_version
 from typing import Any, Literal
 
 from cami2v.evaluation.bootstrap import Bootstrap
-from cami2v.evaluation.folder import EvaluationFolder, read_json, write_json
+from cami2v.evaluation.folder import STAGES, EvaluationFolder, read_json, write_json
+from cami2v.evaluation.machine import hardware, versions
 from cami2v.evaluation.markdown import markdown_report
 from cami2v.evaluation.measures.base import Measure, Row
 from cami2v.evaluation.published import COLUMNS, published_procedure
@@ -20,7 +19,6 @@ from cami2v.evaluation.report_page import write_clip_pages, write_report_page
 from cami2v.evaluation.stopwatch import SECONDS
 from cami2v.evaluation.summary import Rows, finite, summarise
 from cami2v.evaluation.wandb_tables import WandbSettings, log_tables
-from cami2v.training.system_info import process_info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,8 @@ def report(folder: EvaluationFolder, measures: Sequence[Measure], options: Repor
         "camera_effect": folder.camera_effect(),
         "measures": settings,
         "versions": versions(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
+        "machines": {stage: folder.machines(stage) for stage in STAGES},
         "bootstrap": asdict(options.bootstrap) if options.bootstrap else None,
         "figures": {
             figure.name: {**asdict(figure), "measure": measure.name}
@@ -164,19 +163,6 @@ def clip_records(
                 }
             )
     return records
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides a result."""
-    packages = ("cami2v", "pycolmap", "torch", "numpy", "av", "decord")
-    installed = {distribution.name.lower() for distribution in metadata.distributions()}
-    found = {name: metadata.version(name) for name in packages if name in installed}
-    return {"python": python_version(), **found}
-
-
-def _hardware() -> dict[str, Any]:
-    info = process_info()
-    return {"cpu": info["cpu"], "cores": info["cores"], "device": info["device"]["name"]}
 
 
 def _with_published_figures(measures: Sequence[Measure]) -> Measure:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cami2v.evaluation.folder import GENERATE, MEASURE
 from cami2v.evaluation.measures.metric_poses import NAME as METRIC
 from cami2v.evaluation.published import COLUMNS, REMARKS
 
@@ -51,9 +52,13 @@ def sections(results: Mapping[str, Any]) -> list[Section]:
 
 def facts(results: Mapping[str, Any]) -> list[str]:
     """Return what the numbers rest on, a line each: what was evaluated, with what, and how intervals are made."""
-    entries = {"evaluation": results["evaluation"], **results["measures"], "versions": results["versions"]}
-    entries["report made on"] = results["hardware"]
-    lines = [
+    entries = {"evaluation": results["evaluation"], **results["measures"]}
+    for stage, title in ((GENERATE, "generated on"), (MEASURE, "measured on")):
+        known = results["machines"][stage]
+        entries |= {title + (f" ({number})" if len(known) > 1 else ""): each for number, each in enumerate(known, 1)}
+    entries |= {"versions": results["versions"], "report made on": results["hardware"]}
+    lines = [] if results["machines"][GENERATE] else [f"generated on: {_unknown_machine(results['evaluation'])}"]
+    lines += [
         f"{title}: " + ", ".join(f"{key}={_short(each[key])}" for key in each)
         for title, each in entries.items()
         if each
@@ -65,6 +70,12 @@ def facts(results: Mapping[str, Any]) -> list[str]:
             "none for fewer than ten clips): what other clips could have given, not other seeds of the model"
         )
     return lines
+
+
+def _unknown_machine(evaluation: Mapping[str, Any]) -> str:
+    if "videos" in evaluation:
+        return "not known, these videos were made elsewhere"
+    return "not recorded" if evaluation.get("checkpoint") else "nothing was generated"
 
 
 def number(value: float | None) -> str:

@@ -49,6 +49,8 @@ def test_failures_are_reported_not_hidden(shards: Path, tmp_path: Path, capsys: 
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["evaluation"]["resolution"] == [36, 63]
     assert results["evaluation"]["checkpoint"] is None
+    assert "- generated on: nothing was generated" in output
+    assert "- measured on: cpu=" in output
     failures = [failure for clip in results["clips"] for failure in clip["failures"]]
     assert {failure["reason"] for failure in failures if failure["measure"] == "poses"} == {"no model"}
     assert "2 of 2 clips and 4 of 4 trials vanish without a trace" in output
@@ -129,6 +131,10 @@ def test_a_checkpoint_is_generated_from_and_intervened_on(shards: Path, tmp_path
     assert results["evaluation"]["frames"] == 4
     assert results["evaluation"]["resolution"] == [64, 64]
     assert results["evaluation"]["checkpoint"]["path"] == str(run_folder)
+    (generated_on,) = results["machines"]["generate"]
+    assert generated_on["device"] == results["hardware"]["device"]
+    assert generated_on["torch"] == results["versions"]["torch"]
+    assert f"- generated on: cpu={generated_on['cpu']}, cores=" in (output / "report.md").read_text()
     assert list(results["summary"]) == ["ground_truth", "generated", "generated_shuffled", "generated_stationary"]
     summary = results["summary"]
     errors = {name: summary[name]["figures"]["MSE"]["mean"] for name in list(summary)[1:]}

@@ -65,6 +65,12 @@ def test_several_sets_and_the_truth_are_judged_where_they_lie(made: Path) -> Non
     row = json.loads(folder.measurement("brightness", "theirs", "a").read_text())
     assert row["measured_with"]["inputs"]["video"] == file_sha256(made / "theirs" / "a.mkv")
     assert identity["manifest_sha256"]
+    assert "- generated on: not known, these videos were made elsewhere" in (made / "out" / "report.md").read_text()
+    (made / "out" / "machines" / "generate-0.json").write_text('{"cpu": "A", "device": "B"}')
+    (made / "out" / "machines" / "generate-1.json").write_text('{"cpu": "A", "device": "C"}')
+    judge(made, "videos=none", "evaluation.stages=[report]")
+    text = (made / "out" / "report.md").read_text()
+    assert "- generated on (1): cpu=A, device=B\n- generated on (2): cpu=A, device=C\n- measured on: cpu=" in text
 
 
 def test_cameras_are_chosen_and_cropped_with_the_frames(made: Path) -> None:
