@@ -51,7 +51,7 @@ def write_grid(chosen: SampleSettings, name: str, cells: Mapping[tuple[str, str]
     grid = labelled_grid(cells, rows, columns)
     target = chosen.output / f"{name}-grid.mp4"
     write_mp4(target, grid, chosen.frames_per_second, crf=chosen.crf)
-    logger.info("grid: %s (%d rows, %d columns)", target, len(rows), len(columns))
+    logger.info("grid: %s (%d x %d)", target, len(rows), len(columns))
 
 
 def label(request: Request) -> str:

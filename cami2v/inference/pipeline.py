@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, check_camera
@@ -84,6 +85,7 @@ class Pipeline:
             depth=source.model.depth if depth_network is None else depth_network.eval(),
             device_map=device_map or {},
         )
+        self._estimated: tuple[Tensor, Depth] | None = None
         self.model, self.device, self.depth_network = (
             self.placement.model,
             self.placement.device,
@@ -242,8 +244,11 @@ class Pipeline:
                 "cami2v sample), or a network (docs/realcam.md)"
             )
         shown = self.clip(request, picture).video[:, :, request.condition_frame]
-        with torch.no_grad(), self.placement.stage("depth"):
-            return self.depth_network.metric_depth(shown.to(self.device))[0].float().cpu()
+        # Of the image that was asked for last: one network for all its seeds and trajectories.
+        if self._estimated is None or not torch.equal(self._estimated[0], shown):
+            with torch.no_grad(), self.placement.stage("depth"):
+                self._estimated = (shown, self.depth_network.metric_depth(shown.to(self.device))[0].float().cpu())
+        return self._estimated[1]
 
     def clip(self, request: Request, picture: Picture) -> ClipBatch:
         """Return what the model is given: the image and the cameras, resized and cropped."""

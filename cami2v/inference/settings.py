@@ -72,7 +72,7 @@ class VideoSettings:
     decode_frames: int | None = None
     decode_tile: int | None = None
     metres_per_unit: float | None = None
-    """Of a model that was not trained in metres: the trajectory is in metres, and one unit of its poses is so many."""
+    """Trajectories are in metres, and one unit of the model's poses is so many; models trained in metres need none."""
     noise_shaping: int | None = None
     """Latents follow the rendered scene at this noise level and above; published: 900 (docs/realcam.md)."""
     scene_mask: SceneMaskRule | None = None
@@ -179,7 +179,7 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
                 branches=chosen.branches,
                 decode_frames=chosen.decode_frames,
                 decode_tile=chosen.decode_tile,
-                metres_per_unit=chosen.metres_per_unit,
+                metres_per_unit=None if defaults.scale_policy == ScalePolicy.METRIC else chosen.metres_per_unit,
                 noise_shaping=shaping,
                 **facts.constant,
             )
@@ -268,11 +268,6 @@ def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: Mod
         value = getattr(chosen, key)
         if value is not None and value <= 0:
             raise ValueError(f"{key}: got {value}, expected a number above 0")
-    if chosen.metres_per_unit is not None and facts.defaults.scale_policy == ScalePolicy.METRIC:
-        raise ValueError(
-            f"metres_per_unit={chosen.metres_per_unit}: this model was trained in metres, so its trajectories are in "
-            "metres already; leave it out"
-        )
     if any(side < facts.multiple or side % facts.multiple for side in size):
         raise ValueError(
             f"resolution: got {size[0]}x{size[1]} (height x width), both must be multiples of {facts.multiple} for "

@@ -159,13 +159,18 @@ def test_later_windows_and_other_condition_frames_see_the_same_scene(pipeline: P
     assert apart[torch.from_numpy(seen)].max() < 0.01
 
 
-def test_a_network_estimates_what_is_not_given(pipeline: Pipeline, filmed: Filmed) -> None:
+def test_a_network_estimates_what_is_not_given(
+    pipeline: Pipeline, filmed: Filmed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = DepthAnythingV2(
         width=32, num_heads=2, layers=4, read_blocks=[0, 1, 2, 3], head_width=8, head_channels=[8, 8, 8, 8],
         max_depth_metres=20.0,
     )  # fmt: skip
+    calls, estimate = [], network.metric_depth
+    monkeypatch.setattr(network, "metric_depth", lambda images: calls.append(images) or estimate(images))
     other = Pipeline(pipeline.source, depth_network=network, offload=True)
-    (made,) = other(filmed.frames[0], trajectory="pan_left", extent=0.2, **SHAPED)
+    made, _ = other(filmed.frames[0], trajectory=["pan_left", "pan_right"], extent=0.2, **SHAPED | {"seed": [1, 2]})
+    assert len(calls) == 1
     assert made.depth is not None
     assert made.depth.shape == (SIZE, SIZE)
     assert 0 < made.depth.min() < made.depth.max() < 20
@@ -202,8 +207,8 @@ def test_the_unit_of_the_poses(pipeline: Pipeline, filmed: Filmed) -> None:
     metric = dataclasses.replace(pipeline.source.defaults, scale_policy="metric")
     trained_in_metres = Pipeline(dataclasses.replace(pipeline.source, defaults=metric))
     trained_in_metres.requests([("", seen)], noise_shaping=900)
-    with pytest.raises(ValueError, match="metres_per_unit=0.5: this model was trained in metres"):
-        trained_in_metres.requests([("", seen)], metres_per_unit=0.5)
+    (request,) = trained_in_metres.requests([("", seen)], metres_per_unit=0.5)
+    assert pipeline.clip(request, seen).cameras.translation_scale.unique().tolist() == [1.0]
 
 
 def test_depth_is_framed_as_its_image_without_mixing() -> None:
