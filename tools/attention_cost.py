@@ -68,7 +68,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one forward and one backward pass took; memory in MiB above the layer's inputs."""
+    """What one forward and one backward pass took; memory in MiB above the layer's inputs.
+
+    Seconds are those of `machine_ceilings.clock`.
+    """
 
     prepare_seconds: float
     """Once per clip and level: the mask, or the lists of what meets what."""

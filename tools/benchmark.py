@@ -29,7 +29,7 @@ from tools.benchmark_growth import measure_growth
 from tools.benchmark_loader import LoaderOptions, measure_loader
 from tools.benchmark_packing import measure_packing
 from tools.benchmark_report import Report, write_json, write_markdown
-from tools.benchmark_steps import CAMERA_OF, measure_steps
+from tools.benchmark_steps import CAMERA_OF, StepCase, measure_steps
 from tools.benchmark_trainer import measure_trainer
 
 PAGES = Path("docs/benchmarks")
@@ -79,7 +79,16 @@ def _growth(options: argparse.Namespace) -> Report:
 
 
 def _steps(options: argparse.Namespace) -> Report:
-    return measure_steps(options.backbone, torch.device(options.device), options.frames, options.rounds)
+    return measure_steps(
+        StepCase(
+            backbone=options.backbone,
+            device=torch.device(options.device),
+            frames=options.frames,
+            rounds=options.rounds,
+            compile=options.compile,
+            cami2v=options.camera or CAMERA_OF[options.backbone],
+        )
+    )
 
 
 def _trainer(options: argparse.Namespace) -> Report:
@@ -160,6 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     steps = parser.add_argument_group("steps, trainer")
     steps.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     steps.add_argument("--backbone", choices=sorted(CAMERA_OF), default="tiny")
+    steps.add_argument("--camera", help="preset that stands for CamI2V; none: that of the backbone's published run")
+    steps.add_argument("--compile", metavar="BACKEND", help="compile the denoiser for more rows (inductor, eager, ...)")
     loader = parser.add_argument_group("loader")
     loader.add_argument("--clips", type=Path, help="folder of posed videos, or of bare ones; none: clips are rendered")
     loader.add_argument("--rendered-clips", type=int, default=4)

@@ -1,120 +1,167 @@
-"""What camera control costs per training step, next to the bare backbone."""
+"""What camera control costs per training and per sampling step, next to the bare backbone."""
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from einops import rearrange, repeat
 
-from cami2v.batch import Cameras, ClipBatch
-from cami2v.geometry.cameras import invert_pose
-from cami2v.model import VideoDiffusion
-from cami2v.training.engine import autocast
-from cami2v.trajectories.presets import preset
-from launch.build import build_model
-from launch.compose import compose_config
 from tools.benchmark_report import Report, Table, machine
+from tools.machine_ceilings import Ceilings, clock, measure_ceilings
 from tools.rounds import Spread, take_turns
+from tools.step_parts import SIZE_OF, Denoising
 
-BARE = "bare backbone, all weights train"
-ALL = "CamI2V, all weights train"
+BARE = "bare backbone"
+CAMI2V = "CamI2V"
+DENSE_MASK = "CamI2V, masks written out"
 CAMERA = "CamI2V, only its own weights train"
+ONE_BY_ONE = "CamI2V, branches one by one"
 CAMERA_OF = {"tiny": "cami2v", "dynamicrafter_256": "cami2v", "dynamicrafter_512": "cami2v_512"}
-SIZE_OF = {"tiny": (64, 64), "dynamicrafter_256": (256, 256), "dynamicrafter_512": (320, 512)}
 
 
-def measure_steps(backbone: str, device: torch.device, frames: int, rounds: int) -> Report:
-    """Time training steps of the bare backbone and of CamI2V on it."""
-    seconds, peaks = time_steps(backbone, device, frames, rounds)
-    height, width = SIZE_OF[backbone]
-    on_gpu = device.type == "cuda"
-    rows = [
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCase:
+    """Which steps are measured."""
+
+    backbone: str
+    device: torch.device
+    frames: int
+    rounds: int
+    compile: str | None
+    """Backend of torch.compile for more rows; None: none are compiled."""
+    cami2v: str
+    """The preset of conf/camera that stands for CamI2V."""
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Return the dtype of autocast, None on the CPU."""
+        return torch.bfloat16 if self.device.type == "cuda" else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """A kind of step: what it runs, and what it was found to take."""
+
+    run: Callable[[], object]
+    operations: float
+    peak: int = 0
+
+
+def measure_steps(case: StepCase) -> Report:
+    """Time training steps with cached latents, and guided sampling steps, of every method on one backbone."""
+    ceilings = measure_ceilings(case.device, case.precision or torch.float32)
+    models = {
+        BARE: Denoising.of(case.backbone, "none", case.frames, case.device, case.precision),
+        "MotionCtrl": Denoising.of(case.backbone, "motionctrl", case.frames, case.device, case.precision),
+        "CameraCtrl": Denoising.of(case.backbone, "cameractrl", case.frames, case.device, case.precision),
+        CAMI2V: Denoising.of(case.backbone, case.cami2v, case.frames, case.device, case.precision),
+    }
+    training, sampling = _training(case, models), _sampling(case, models)
+    seconds = {name: _timed(rows, case) for name, rows in (("training", training), ("sampling", sampling))}
+    tables = [
+        _table("Training step, all weights train, latents and tokens cached", training, seconds["training"], ceilings),
+        _table("Sampling step, both guidance branches", sampling, seconds["sampling"], ceilings),
+    ]
+    tables[-1] = dataclasses.replace(tables[-1], notes=_notes(case, ceilings))
+    numbers = {
+        "seconds": seconds,
+        "operations": {
+            "training": {name: row.operations for name, row in training.items()},
+            "sampling": {name: row.operations for name, row in sampling.items()},
+        },
+        "ceilings": dataclasses.asdict(ceilings),
+        "backbone": case.backbone,
+        "camera": case.cami2v,
+        "frames": case.frames,
+    }
+    return Report(name="steps", tables=tables, numbers=numbers, machine=machine(case.device.type))
+
+
+def _training(case: StepCase, models: dict[str, Denoising]) -> dict[str, Row]:
+    cami2v = models[CAMI2V]
+    models = models | {CAMERA: dataclasses.replace(cami2v, trainable="camera")}
+    rows = {
+        name: Row(run=model.training_step, operations=model.operations(model.training_step))
+        for name, model in models.items()
+    }
+    written_out = dataclasses.replace(cami2v, masks_written_out=True)
+    rows[DENSE_MASK] = Row(run=written_out.training_step, operations=rows[CAMI2V].operations)
+    return rows | _compiled(case, models, rows, lambda model: model.training_step)
+
+
+def _sampling(case: StepCase, models: dict[str, Denoising]) -> dict[str, Row]:
+    rows = {
+        name: Row(run=model.sampling_step, operations=model.operations(model.sampling_step))
+        for name, model in models.items()
+    }
+    one_by_one = dataclasses.replace(models[CAMI2V], joint=False)
+    rows[ONE_BY_ONE] = Row(run=one_by_one.sampling_step, operations=rows[CAMI2V].operations)
+    return rows | _compiled(case, models, rows, lambda model: model.sampling_step)
+
+
+def _compiled(
+    case: StepCase,
+    models: dict[str, Denoising],
+    rows: dict[str, Row],
+    step: Callable[[Denoising], Callable[[], object]],
+) -> dict[str, Row]:
+    if case.compile is None:
+        return {}
+    return {
+        f"{name}, compiled": Row(run=step(models[name].compiled(case.compile)), operations=rows[name].operations)
+        for name in (BARE, CAMI2V)
+    }
+
+
+def _timed(rows: dict[str, Row], case: StepCase) -> dict[str, list[float]]:
+    on_gpu = case.device.type == "cuda"
+
+    def variant(row: Row) -> Callable[[int], None]:
+        def run(_: int) -> None:
+            before = 0
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
+            row.run()
+            if on_gpu:
+                torch.cuda.synchronize()
+                row.peak = max(row.peak, torch.cuda.max_memory_allocated() - before)
+
+        return run
+
+    return take_turns({name: variant(row) for name, row in rows.items()}, case.rounds, clock=lambda: clock(case.device))
+
+
+def _table(title: str, rows: dict[str, Row], seconds: dict[str, list[float]], ceilings: Ceilings) -> Table:
+    on_gpu = any(row.peak for row in rows.values())
+    bare_peak = rows[BARE].peak or 1
+    written = [
         [
             name,
             f"{1e3 * Spread.of(took).median:.1f}",
             Spread.of([mine / bare for mine, bare in zip(took, seconds[BARE], strict=True)]).text(2),
-            *([f"{peaks[name]:.1f}"] if on_gpu else []),
+            f"{rows[name].operations / 1e12:.3g}",
+            f"{rows[name].operations / Spread.of(took).median / ceilings.operations:.0%}",
+            *([f"{rows[name].peak / 2**30:.2f}", f"{rows[name].peak / bare_peak:.2f}"] if on_gpu else []),
         ]
         for name, took in seconds.items()
     ]
-    where = machine(device.type)["hardware"] if on_gpu else f"{torch.get_num_threads()} threads"
-    note = (
-        f"backbone={backbone}, one clip of {frames} x {height} x {width}, {'bf16' if on_gpu else 'fp32'}, {where}, "
-        f"{rounds} rounds; forward and backward: the optimizer's share depends on the engine and is left out."
-    )
-    columns = ["training step", "ms", "times the bare backbone", *(["peak GiB, both models loaded"] if on_gpu else [])]
-    numbers = {"seconds": seconds, "peak_gib": peaks if on_gpu else None, "backbone": backbone, "frames": frames}
-    table = Table(title="What camera control costs", columns=columns, rows=rows, notes=[note])
-    return Report(name="steps", tables=[table], numbers=numbers, machine=machine(device.type))
+    columns = ["step", "ms", "times the bare backbone", "useful TFLOP", "of the product's rate (MFU)"]
+    columns += ["peak GiB above the weights", "times bare"] if on_gpu else []
+    return Table(title=title, columns=columns, rows=written)
 
 
-def time_steps(
-    backbone: str, device: torch.device, frames: int, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Return seconds per round of wall-clock time, and peak GiB of GPU memory (0 on the CPU), by variant."""
-    bare, controlled = (_model(backbone, camera, frames, device) for camera in ("none", CAMERA_OF[backbone]))
-    batch = orbit_batch(frames, SIZE_OF[backbone]).to(device)
-    peaks: dict[str, float] = {}
-
-    def variant(name: str, model: VideoDiffusion, trainable: str) -> Callable[[int], None]:
-        step = _step(model, trainable, batch)
-
-        def run(_: int) -> None:
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-                peaks[name] = max(peaks.get(name, 0.0), torch.cuda.max_memory_allocated() / 2**30)
-
-        return run
-
-    steps = {
-        BARE: variant(BARE, bare, "all"),
-        ALL: variant(ALL, controlled, "all"),
-        CAMERA: variant(CAMERA, controlled, "camera"),
-    }
-    return take_turns(steps, rounds, clock=time.perf_counter), peaks
-
-
-def orbit_batch(frames: int, size: tuple[int, int]) -> ClipBatch:
-    """Make one clip of noise seen along an orbit: the cost of a step does not depend on what is in the picture."""
-    height, width = size
-    poses = invert_pose(preset("orbit_right", frames, 0.5))[:, :3]
-    intrinsics = torch.tensor([0.9 * width, 0.9 * width, width / 2, height / 2], dtype=torch.float64)
-    return ClipBatch(
-        clip_ids=("orbit",),
-        captions=("a room",),
-        seeds=torch.tensor([1]),
-        video=torch.rand((1, 3, frames, height, width), generator=torch.Generator().manual_seed(0)) * 2 - 1,
-        cameras=Cameras(
-            world_to_camera=rearrange(poses, "frames rows columns -> 1 frames rows columns"),
-            intrinsics_pixels=repeat(intrinsics, "numbers -> 1 frames numbers", frames=frames),
-            translation_scale=torch.ones((1, frames), dtype=torch.float64),
-            height=height,
-            width=width,
-        ),
-        frame_indices=torch.arange(frames)[None],
-        frame_stride=torch.tensor([1]),
-        frames_per_second=torch.tensor([8.0]),
-    )
-
-
-def _model(backbone: str, camera: str, frames: int, device: torch.device) -> VideoDiffusion:
-    overrides = [f"backbone={backbone}", f"camera={camera}", f"data.frames={frames}"]
-    return build_model(compose_config("train", overrides)).to(device).train()
-
-
-def _step(model: VideoDiffusion, trainable: str, batch: ClipBatch) -> Callable[[], None]:
-    precision = torch.bfloat16 if batch.video.is_cuda else None
-
-    def step() -> None:
-        model.select_trainable("all" if trainable == "all" else "camera")
-        with autocast(precision, batch.video.device):
-            loss = model(batch).loss
-        loss.backward()
-        model.zero_grad(set_to_none=True)
-
-    return step
+def _notes(case: StepCase, ceilings: Ceilings) -> list[str]:
+    height, width = SIZE_OF[case.backbone]
+    where = machine("cuda")["hardware"] if case.device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return [
+        f"backbone={case.backbone}, CamI2V is camera={case.cami2v}, one clip of {case.frames} x {height} x {width}, "
+        f"{'bf16' if case.precision else 'fp32'}, {where}, {case.rounds} rounds; "
+        f"{'wall-clock' if case.precision else 'CPU'} time. A training step encodes the cameras, "
+        "goes forward and backward; optimizer and frozen towers are left out. A sampling step has its cameras encoded.",
+        "Operations are those of an eager step, what activation checkpointing computes again included; of epipolar "
+        "attention only pairs within the bands count.",
+        f"Ceilings, measured before: {ceilings.what}.",
+    ]

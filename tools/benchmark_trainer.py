@@ -34,8 +34,10 @@ from cami2v.training.trainer import Trainer, TrainerSettings
 from launch.build import build_model
 from launch.compose import compose_config, settings
 from tools.benchmark_report import Report, Table, machine
-from tools.benchmark_steps import CAMERA_OF, SIZE_OF, orbit_batch
+from tools.benchmark_steps import CAMERA_OF
+from tools.orbit_clip import orbit_batch
 from tools.rounds import Spread
+from tools.step_parts import SIZE_OF
 
 WARM_UP, SAVES = 2, 3
 LIMIT = 1.05

@@ -27,7 +27,7 @@ from cami2v.model import VideoDiffusion
 from launch.build import build_model
 from launch.compose import compose_config, instantiate_part
 from launch.load_model import Source, held_out_data, load_model
-from tools.benchmark_steps import orbit_batch
+from tools.orbit_clip import orbit_batch
 
 COLUMNS = ("ddim", "ddim quad_trailing", "dpm_solver", "unipc", "dpm_solver uniform_trailing", "unipc uniform_trailing")
 

@@ -24,7 +24,7 @@ from cami2v.model import VideoDiffusion
 from launch.build import build_model
 from launch.compose import compose_config, conf_folder, instantiate_part
 from tests.tiny_models import randomise
-from tools.benchmark_steps import orbit_batch
+from tools.orbit_clip import orbit_batch
 
 FRAMES, STEPS = 3, 2
 METHODS = sorted(path.stem for path in (conf_folder() / "camera").glob("*.yaml") if path.stem != "none")

@@ -13,7 +13,8 @@ from cami2v.video import write_mp4
 from tools.benchmark import main
 from tools.benchmark_loader import CACHED_ALL, DEFAULT, FORMATS, RAW, TARGETS
 from tools.benchmark_report import Report, Table, write_markdown
-from tools.benchmark_steps import ALL, BARE, CAMERA, measure_steps, orbit_batch
+from tools.benchmark_steps import BARE, CAMERA, CAMI2V, DENSE_MASK, ONE_BY_ONE, StepCase, measure_steps
+from tools.orbit_clip import orbit_batch
 from tools.rounds import Spread, take_turns, times_as_fast
 
 
@@ -48,10 +49,20 @@ def test_a_page_names_date_hardware_and_command(tmp_path: Path):
 
 @pytest.mark.slow
 def test_every_step_is_timed_against_the_bare_backbone():
-    report = measure_steps("tiny", torch.device("cpu"), frames=2, rounds=1)
-    assert list(report.numbers["seconds"]) == [BARE, ALL, CAMERA]
-    assert all(len(took) == 1 and took[0] > 0 for took in report.numbers["seconds"].values())
+    report = measure_steps(
+        StepCase(backbone="tiny", device=torch.device("cpu"), frames=2, rounds=1, compile=None, cami2v="cami2v")
+    )
+    training, sampling = (report.numbers["seconds"][name] for name in ("training", "sampling"))
+    methods = [BARE, "MotionCtrl", "CameraCtrl", CAMI2V]
+    assert list(training) == [*methods, CAMERA, DENSE_MASK]
+    assert list(sampling) == [*methods, ONE_BY_ONE]
+    assert all(len(took) == 1 and took[0] > 0 for took in (*training.values(), *sampling.values()))
     assert report.tables[0].rows[0][2] == "1.00 (1.00 to 1.00)"
+    forward = report.numbers["operations"]["sampling"][BARE] / 2  # of two branches
+    by_step = report.numbers["operations"]["training"]
+    assert 2.5 < by_step[BARE] / forward < 3.5
+    assert by_step[BARE] < by_step[CAMI2V] < 1.5 * by_step[BARE]
+    assert by_step[CAMERA] < by_step[CAMI2V]
 
 
 def test_the_clip_moves_and_is_always_the_same():

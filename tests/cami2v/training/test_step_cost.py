@@ -12,7 +12,7 @@ from cami2v.training.memory_estimate import estimate_memory, parameter_dtype
 from cami2v.training.step_cost import StepCost, step_cost
 from launch.build import build_model, build_skeleton
 from launch.compose import compose_config
-from tools.benchmark_steps import orbit_batch
+from tools.orbit_clip import orbit_batch
 
 FRAMES, SIZE = 2, (64, 64)
 
