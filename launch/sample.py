@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cami2v.diffusion.sampler import Sampler
 from cami2v.encoders.base import DepthEstimator
+from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.inference.image_clip import choose_trajectory, read_image
 from cami2v.inference.output import read_text
 from cami2v.inference.pipeline import Pipeline
@@ -20,6 +21,7 @@ from cami2v.inference.record import Record, frames_sha256
 from cami2v.inference.request import Request, SamplerSettings
 from cami2v.inference.scene import Depth, framed_depth
 from cami2v.inference.settings import Picture, open_picture
+from cami2v.trajectories.trajectory import Trajectory, scaled
 from cami2v.trajectories.warp import load_depth
 from launch.compose import entry, instantiate_part, settings
 from launch.depth_network import NetworkSettings, network_depth
@@ -211,7 +213,7 @@ def _planned(chosen: SampleSettings, pipeline: Pipeline, job: Job, clip: FilmedC
             caption=job.caption or (clip.caption if clip is not None else ""),
             negative_caption=job.negative_caption,
             extent=job.extent,
-            trajectory=clip.path if clip is not None and own else trajectory,
+            trajectory=_own_path(pipeline, chosen, clip) if clip is not None and own else trajectory,
             seed=list(job.seed),
         )
         for request in requests:
@@ -223,6 +225,12 @@ def _planned(chosen: SampleSettings, pipeline: Pipeline, job: Job, clip: FilmedC
                 depth=_depth(pipeline, job, request, picture[1], clip),
                 truth=None if clip is None else clip.truth,
             )
+
+
+def _own_path(pipeline: Pipeline, chosen: SampleSettings, clip: FilmedClip) -> Trajectory:
+    """Return a clip's cameras; with `metres_per_unit` in metres, as the pipeline then wants them."""
+    in_metres = pipeline.source.defaults.scale_policy == ScalePolicy.METRIC
+    return clip.path if chosen.metres_per_unit is None or in_metres else scaled(clip.path, chosen.metres_per_unit)
 
 
 def _depth(pipeline: Pipeline, job: Job, request: Request, picture: Picture, clip: FilmedClip | None) -> Depth | None:

@@ -16,6 +16,8 @@ from cami2v.inference.settings import Defaults, Picture, open_picture
 from cami2v.trajectories.trajectory import Trajectory
 from data_pipeline.loader import ClipLoader
 
+FEW = 4
+
 SMALLEST = 16
 """Pixels; for a loader that is only asked which clips there are."""
 
@@ -35,15 +37,16 @@ class FilmedClip:
 
 
 class ClipsOfShards:
-    """Clips of a split, by id; the first so many of them, or those that are named.
+    """Clips of a split, by id; the first so many of them (None: `FEW`, where there are as many), or those named.
 
     Raises ValueError for shards, splits and clips that are not there.
     """
 
-    def __init__(self, shards: str, split: str, clips: int | Sequence[str]) -> None:
+    def __init__(self, shards: str, split: str, clips: int | Sequence[str] | None) -> None:
         self.shards = shards
         self.split = split
         known = list(self._loader(1, (SMALLEST, SMALLEST), 1, None).chosen((), self._source).by_id)
+        clips = min(FEW, len(known)) if clips is None else clips
         if isinstance(clips, int):
             if not 1 <= clips <= len(known):
                 raise ValueError(

@@ -46,7 +46,7 @@ class SampleSettings:
     jobs: Path | None
     data: ShardSettings
     split: str
-    clips: int | Sequence[str]
+    clips: int | Sequence[str] | None
     replay: Path | None
     caption: str
     negative_caption: str

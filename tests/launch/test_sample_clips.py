@@ -13,6 +13,7 @@ from cami2v.geometry.cameras import relative_poses
 from cami2v.inference.output import read_text
 from cami2v.inference.record import Record
 from cami2v.inference.settings import Defaults
+from cami2v.trajectories.trajectory import scaled
 from cami2v.video import read_frames
 from launch.compose import compose_config
 from launch.sample import run
@@ -42,7 +43,7 @@ def test_clips_are_animated_along_their_own_cameras_beside_their_true_videos(
     out, names = tmp_path / "out", ClipsOfShards(str(shards), "test", 3).names
     chosen = [
         f"checkpoint={checkpoint}", f"data.shards={shards}", f"clips=[{names[2]},{names[0]}]", f"output={out}",
-        "trajectory=[own,pan_left]", "noise_shaping=300", "metres_per_unit=1", "depth=tiny", "depth_weights=random",
+        "trajectory=[own,pan_left]", "noise_shaping=300", "metres_per_unit=2", "depth=tiny", "depth_weights=random",
         "side_by_side=false",
     ]  # fmt: skip
     run(compose_config("sample", chosen))
@@ -64,8 +65,9 @@ def test_clips_are_animated_along_their_own_cameras_beside_their_true_videos(
     made = record.request.path()
     assert made.intrinsics_normalized is not None
     start = torch.zeros(1, dtype=torch.int64)
-    ours, theirs = (relative_poses(each.world_to_camera[None], start) for each in (made, clip.path))
+    ours, theirs = (relative_poses(each.world_to_camera[None], start) for each in (made, scaled(clip.path, 2.0)))
     torch.testing.assert_close(ours, theirs)
+    assert record.request.metres_per_unit == 2, "of which the model is given the half: its own unit"
     assert record.request.frame_stride == 2
     assert record.request.caption == clip.caption != ""
     assert record.depth is not None

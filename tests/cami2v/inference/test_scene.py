@@ -167,7 +167,12 @@ def test_a_network_estimates_what_is_not_given(
         max_depth_metres=20.0,
     )  # fmt: skip
     calls, estimate = [], network.metric_depth
-    monkeypatch.setattr(network, "metric_depth", lambda images: calls.append(images) or estimate(images))
+
+    def counted(images: Tensor) -> Tensor:
+        calls.append(images)
+        return estimate(images)
+
+    monkeypatch.setattr(network, "metric_depth", counted)
     other = Pipeline(pipeline.source, depth_network=network, offload=True)
     made, _ = other(filmed.frames[0], trajectory=["pan_left", "pan_right"], extent=0.2, **SHAPED | {"seed": [1, 2]})
     assert len(calls) == 1
