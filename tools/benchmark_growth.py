@@ -40,8 +40,8 @@ def measure_growth(layer: Layer, rounds: int) -> Report:
         for what in NUMBERS
     ]
     note = (
-        "Fitted by least squares in logarithms: cost grows as (tokens) to this power. Seconds (of the CPU, on a CPU) are "
-        "the preparation of a "
+        "Fitted by least squares in logarithms: cost grows as (tokens) to this power. Seconds (of the CPU, on a CPU) "
+        "are the preparation of a "
         f"clip and both passes of one layer; {rounds} rounds, medians; {layer.num_heads} heads of {layer.head_width}."
     )
     table = Table(
