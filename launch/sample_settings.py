@@ -20,7 +20,7 @@ FOR_THE_PIPELINE = (
     "frames", "resolution", "steps", "spacing", "guidance_scale", "guidance_rescale", "camera_guidance",
     "camera_guidance_schedule", "eta", "order", "frame_stride", "condition_frame", "end_image", "loop", "overlap",
     "field_of_view_degrees", "portrait", "compatibility", "branches", "decode_frames", "decode_tile", "noise_shaping",
-    "scene_mask", "metres_per_unit",
+    "scene_mask", "metres_per_unit", "paste_image",
 )  # fmt: skip
 """Keys that mean in the pipeline what they mean here."""
 
@@ -59,6 +59,7 @@ class SampleSettings:
     frames: int | None
     resolution: tuple[int, int] | None
     condition_frame: int
+    paste_image: bool
     end_image: Path | None
     overlap: int
     frame_stride: int | None

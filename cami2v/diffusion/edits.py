@@ -70,19 +70,26 @@ class Inpaint(StepEdit):
 
 
 class PasteConditionFrame(StepEdit):
-    """Replace the conditioning frame by its true latents at every step and at the end."""
+    """Replace the conditioning frame by its true latents at every step and at the end.
 
-    def __init__(self, *, known: Latents, condition_frame: Int64[Tensor, " batch"]) -> None:
+    `scale` as for `OverlapFrames`: 1 for latents as they are encoded.
+    """
+
+    def __init__(self, *, known: Latents, condition_frame: Int64[Tensor, " batch"], scale: float | None = None) -> None:
         self.known = known
         self.condition_frame = condition_frame
+        self.scale = scale
 
     def after_prediction(self, clean: Latents, step: Step) -> Latents:
-        return self.finish(clean)
+        return self._paste(_as_clean(self.known, self.scale, step), clean)
 
     def finish(self, latents: Latents) -> Latents:
+        return self._paste(self.known, latents)
+
+    def _paste(self, known: Latents, latents: Latents) -> Latents:
         clips = torch.arange(latents.shape[0], device=latents.device)
         pasted = latents.clone()
-        pasted[clips, :, self.condition_frame] = self.known[clips, :, self.condition_frame].to(latents.dtype)
+        pasted[clips, :, self.condition_frame] = known[clips, :, self.condition_frame].to(latents.dtype)
         return pasted
 
 
@@ -103,8 +110,7 @@ class OverlapFrames(StepEdit):
         return self._paste(step.add_noise(_as_noisy(self.known, self.scale, step), "overlap"), latents)
 
     def after_prediction(self, clean: Latents, step: Step) -> Latents:
-        known = self.known if self.scale is None else self.known * (step.clean_scale / self.scale)
-        return self._paste(known, clean)
+        return self._paste(_as_clean(self.known, self.scale, step), clean)
 
     def finish(self, latents: Latents) -> Latents:
         return self._paste(self.known, latents)
@@ -137,6 +143,11 @@ class NoiseShaping(StepEdit):
             return latents
         shaped = step.add_noise(_as_noisy(self.scene, self.scale, step), "scene")
         return shaped * self.mask + latents * (1 - self.mask)
+
+
+def _as_clean(known: Tensor, scale: float | None, step: Step) -> Tensor:
+    """Bring clean latents to the dynamic rescale of a step's predicted ones."""
+    return known if scale is None else known * (step.clean_scale / scale)
 
 
 def _as_noisy(known: Tensor, scale: float | None, step: Step) -> Tensor:

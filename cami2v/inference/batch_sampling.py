@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cami2v.batch import ClipBatch
-from cami2v.diffusion.edits import NoiseShaping, OverlapFrames, StepEdit
+from cami2v.diffusion.edits import NoiseShaping, OverlapFrames, PasteConditionFrame, StepEdit
 from cami2v.draws import Draws
 from cami2v.inference.clips import joined_clips, window_of, windows
 from cami2v.inference.decoding import decode
@@ -21,7 +21,7 @@ from cami2v.model import VideoDiffusion
 
 SHARED = (
     "sampler", "window", "overlap", "branches", "decode_frames", "decode_tile", "condition_frame", "noise_shaping",
-    "compatibility",
+    "paste_image", "compatibility",
 )  # fmt: skip
 """What the videos of a batch have in common."""
 
@@ -100,9 +100,7 @@ class BatchSampling:
                     joint=first.branches == "together",
                 )
                 shaping = None if scene is None else self._noise_shaping(scene, image_latents, frame, draws)
-            # As published the scene also covers frames that an earlier window made; else those stay as they are.
-            both = (overlap, shaping) if first.compatibility == "published" else (shaping, overlap)
-            edits: list[StepEdit] = [edit for edit in both if edit is not None]
+            edits = self._edits(image_latents, frame, overlap, shaping)
             with self.placement.stage("denoise"):
                 return self.sampler.sample(
                     predict,
@@ -113,6 +111,19 @@ class BatchSampling:
                     edits=edits,
                     on_step=self.watch.step_done,
                 )
+
+    def _edits(
+        self, image_latents: Tensor, frame: Tensor, overlap: OverlapFrames | None, shaping: NoiseShaping | None
+    ) -> list[StepEdit]:
+        """Put the edits in order: later ones have the last word."""
+        published = self.first.compatibility == "published"
+        paste = None
+        if self.first.paste_image:
+            scale = None if published else 1.0
+            paste = PasteConditionFrame(known=image_latents.float(), condition_frame=frame, scale=scale)
+        # As published the scene also covers frames that an earlier window made; else those stay as they are.
+        in_order = (paste, overlap, shaping) if published else (paste, shaping, overlap)
+        return [edit for edit in in_order if edit is not None]
 
     def _noise_shaping(
         self, scene: tuple[Tensor, Tensor], image_latents: Tensor, frame: Tensor, draws: Draws

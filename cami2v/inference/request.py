@@ -167,6 +167,8 @@ class Request:
     metres_per_unit: float | None = None
     """Translations are metres, and one unit of the model's training poses is so many; None: they are in its unit."""
     noise_shaping: NoiseShapingRule | None = None
+    paste_image: bool = False
+    """Whether the conditioning frame's clean latents are replaced by the image's own at every step."""
     depth_sha256: str | None = None
     """Of the depth map that the scene is made of; None where there is no scene, or the map is still to be estimated."""
     format: int = FORMAT

@@ -63,6 +63,8 @@ class VideoSettings:
     frame_stride: int | None = None
     told_frames_per_second: float | None = None
     condition_frame: int = 0
+    paste_image: bool = False
+    """Keep its frame as the image is encoded, at every step and in the end."""
     end_image: Any = None
     overlap: int = 4
     field_of_view_degrees: float | None = None
@@ -181,6 +183,7 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
                 decode_tile=chosen.decode_tile,
                 metres_per_unit=None if defaults.scale_policy == ScalePolicy.METRIC else chosen.metres_per_unit,
                 noise_shaping=shaping,
+                paste_image=chosen.paste_image,
                 **facts.constant,
             )
         )

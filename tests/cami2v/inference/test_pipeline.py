@@ -13,6 +13,7 @@ import torch
 from cami2v.draws import Draws
 from cami2v.encoders.space_to_depth import SpaceToDepth
 from cami2v.inference import Pipeline
+from cami2v.inference.clip_video import to_frames
 from cami2v.inference.clips import windows
 from cami2v.inference.decoding import decode
 from cami2v.inference.exported import export
@@ -31,7 +32,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-SCENE_KEYS = ("metres_per_unit", "noise_shaping", "depth_sha256")
+SCENE_KEYS = ("metres_per_unit", "noise_shaping", "depth_sha256", "paste_image")
 
 STILL = Trajectory(world_to_camera=torch.eye(4).double()[None, :3], intrinsics_normalized=None)
 
@@ -89,6 +90,15 @@ def test_batches_and_joint_branches_change_rounding_only(pipeline: Pipeline, ima
     assert len(split) == 2
     joint = pipeline(image[:, ::-1].copy(), seed=2, trajectory="static", branches="together")
     assert levels_apart(joint[0], alone[0]) <= 1
+
+
+def test_a_pasted_image_is_kept(pipeline: Pipeline, image: np.ndarray) -> None:
+    """The first stage is lossless."""
+    for compatibility in ("none", "published"):
+        (made,) = pipeline(image, condition_frame=2, paste_image=True, compatibility=compatibility)
+        shown = to_frames(pipeline.clip(made.request, made.picture).video[0])[0]
+        assert np.array_equal(made.frames[2], shown)
+        assert not np.array_equal(made.frames[1], shown)
 
 
 def test_longer_videos_continue_their_windows(pipeline: Pipeline, image: np.ndarray) -> None:
