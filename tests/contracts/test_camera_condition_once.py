@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from cami2v.attention.masks import AttentionMask
 from cami2v.camera_control.interventions import Trajectory
 from cami2v.diffusion.ddim import DDIMSampler
 from cami2v.diffusion.guidance import Guidance
@@ -96,41 +95,36 @@ def test_branches_in_one_forward_pass_give_the_same_and_share_their_masks(
 
 
 @torch.no_grad()
-def test_masks_take_the_same_memory_whatever_the_number_of_branches() -> None:
+def test_masks_take_the_same_memory_whatever_the_number_of_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = tiny_model("cami2v")
-    draws = Draws(torch.tensor([3]))
-    held: dict[str, set[int]] = {}
-    watching: list[str] = []
-    model.backbone.register_forward_hook(lambda *_: held.setdefault(watching[-1], set()).add(mask_bytes()))
+    watch, draws, sizes = Watch(model, monkeypatch), Draws(torch.tensor([3])), []
     for joint, scale, camera_scale in [(False, 1.0, 1.0), (False, 7.5, 1.0), (False, 7.5, 2.0), (True, 7.5, 2.0)]:
         guidance = Guidance(scale=scale, rescale=0.0, camera_scale=camera_scale, camera_schedule="constant")
-        sampler = DDIMSampler(steps=1, spacing="uniform_trailing", eta=0.0, temperature=1.0, guidance=guidance)
-        gc.collect()
-        watching.append(f"{len(guidance.branches)} branches, joint {joint}")
+        sampler = DDIMSampler(steps=STEPS, spacing="uniform_trailing", eta=0.0, temperature=1.0, guidance=guidance)
+        watch.given.clear()
         predict, latents = model.denoiser(orbit_batch(FRAMES, (64, 64)), draws, joint=joint)
         sampler.sample(
             predict, schedule=model.schedule, prediction=model.prediction, shape=tuple(latents.shape[1:]), draws=draws
         )
-        del predict
-    assert len(held) == 4
-    ((size,),) = set(map(tuple, held.values()))
-    assert size > 0
+        assert len(watch.given) == STEPS * (len(guidance.branches) - joint)
+        held = [predict.camera, *(given for given in watch.given if given is not None)]
+        sizes.append(held_bytes([getattr(condition, "masks", None) for condition in held]))
+    assert sizes[0] > 0
+    assert sizes == sizes[:1] * 4
 
 
-def mask_bytes() -> int:
-    """Add up the tensors that all living attention masks hold, what backends prepared for them included."""
+def held_bytes(masks: list[Any]) -> int:
+    """Add up the tensors that masks hold, what backends prepared for them included, each once."""
     storages: dict[int, int] = {}
-    pending: list[Any] = [each for each in gc.get_objects() if issubclass(type(each), AttentionMask)]
+    pending = list(masks)
     while pending:
         found = pending.pop()
         if isinstance(found, torch.Tensor):
             storages[found.untyped_storage().data_ptr()] = found.untyped_storage().nbytes()
         elif dataclasses.is_dataclass(found):
             pending += [getattr(found, field.name) for field in dataclasses.fields(found)]
-        elif isinstance(found, dict):
-            pending += found.values()
-        elif isinstance(found, (list, tuple)):
-            pending += found
+        elif isinstance(found, (Mapping, list, tuple)):
+            pending += found.values() if isinstance(found, Mapping) else found
     return sum(storages.values())
 
 
