@@ -13,6 +13,7 @@ VERBS = {
     "train": "train a camera-control method, or resume a run",
     "sweep": "many trainings over a space of settings",
     "sample": "image + caption + trajectory -> video",
+    "app": "the same on a page in the browser",
     "trajectory": "presets, files and previews of camera paths",
     "evaluate": "generate for a split and score the camera paths",
     "compare": "evaluations of the same clips, difference by difference",

@@ -56,6 +56,13 @@ PACKAGES = (
     Package(distribution="aiohttp", module="aiohttp", needed_for=("train", "evaluate")),
     Package(distribution="huggingface_hub", module="huggingface_hub", needed_for=("weights",)),
     Package(
+        distribution="gradio",
+        module="gradio",
+        needed_for=(),
+        remedy="pip install 'cami2v[app]'",
+        without_it="no cami2v app",
+    ),
+    Package(
         distribution="s3fs",
         module="s3fs",
         needed_for=(),

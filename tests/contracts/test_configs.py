@@ -69,6 +69,7 @@ def test_the_entries_are_the_verbs():
         "train",
         "sweep",
         "sample",
+        "app",
         "trajectory",
         "evaluate",
         "compare",

@@ -1,0 +1,221 @@
+"""`cami2v app`: a page in the browser to animate pictures."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig
+
+from cami2v.inference.app.models import ModelChoice
+from cami2v.inference.app.preview import DepthNetwork
+from cami2v.inference.app.server import Server, prepare, start
+from cami2v.inference.app.settings import Limits, PreviewSettings, ServerSettings
+from cami2v.inference.app.studio import Studio
+from cami2v.inference.captioner import CaptionerSettings
+from cami2v.inference.pipeline import Pipeline
+from cami2v.inference.request import Precision
+from cami2v.inference.source import PipelineSource
+from cami2v.signature import build_settings
+from cami2v.training.run_folder import AVERAGE, RunFolder
+from launch.compose import entry, settings
+from launch.depth_network import NetworkSettings, network_depth
+from launch.load_pipeline import load
+from launch.starting_point import is_run
+from launch.untrained import METHODS, untrained_source
+
+DEMO = Path("demo", "train")
+DEMO_NOTE = (
+    "This model is tiny: make demo trained it in minutes on one synthetic room, at 64\u00d764. It shows how the app "
+    "works, not what camera control can do."
+)
+UNTRAINED_NOTE = (
+    "This model is tiny and UNTRAINED: its videos are noise. It shows how the app works; start it with your own: "
+    "cami2v app checkpoint=<run or exported folder>."
+)
+MOST_STEPS = 8
+"""Checkpoints of a run that are offered, the newest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSettings:
+    """Settings of conf/app.yaml."""
+
+    checkpoint: str | Sequence[str] | None
+    from_experiment: str | None
+    methods: Mapping[str, Any] | None
+    held_models: int
+    precision: Precision
+    offload: bool
+    depth_weights: str | None
+    device: Literal["auto", "cpu", "cuda"]
+    captioner: CaptionerSettings | None
+    server: ServerSettings
+    limits: Limits
+    preview: PreviewSettings
+    frames_per_second: float
+    output: Path
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values out of range."""
+        if self.checkpoint is not None and self.methods is not None:
+            raise ValueError("checkpoint and methods: got both; give one of them")
+        if self.held_models < 1:
+            raise ValueError(f"held_models={self.held_models}: must be at least 1")
+        if not self.frames_per_second > 0:
+            raise ValueError(f"frames_per_second={self.frames_per_second}: must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A checkpoint in `methods`, where its path does not say all."""
+
+    checkpoint: str | Sequence[str]
+    from_experiment: str | None = None
+    overrides: Sequence[str] = ()
+    base: str | Sequence[str] | None = None
+    weights: Literal["trained", "ema"] = "trained"
+    note: str = ""
+
+
+def run(config: DictConfig) -> None:
+    """Serve until interrupted."""
+    with tempfile.TemporaryDirectory(prefix="cami2v-app-") as folder:
+        chosen, server = start_app(config, Path(folder))
+        print(f"cami2v app: {server.address}", flush=True)
+        if server.shared_address is not None:
+            print(f"shared: {server.shared_address}", flush=True)
+        print(f"videos: {chosen.output}; to end it: Ctrl-C", flush=True)
+        server.wait()
+
+
+def start_app(config: DictConfig, folder: Path) -> tuple[AppSettings, Server]:
+    """Start the server; uploads and what is served are in `folder`. Raises ValueError for wrong settings."""
+    prepare(folder)
+    own = {key: config[key] for key in AppSettings.__dataclass_fields__}
+    chosen = settings(DictConfig(own), AppSettings, "app")
+    studio = Studio(
+        choices=choices_of(chosen, Path(str(config.paths.runs)).expanduser()),
+        held_models=chosen.held_models,
+        limits=chosen.limits,
+        preview=chosen.preview,
+        depth_network=_depth_network(config, chosen),
+        captioner=chosen.captioner,
+        served=folder / "results",
+        output=chosen.output.expanduser(),
+        frames_per_second=chosen.frames_per_second,
+    )
+    return chosen, start(studio, chosen.server, folder)
+
+
+def choices_of(chosen: AppSettings, runs: Path) -> list[ModelChoice]:
+    """List what the page offers. Raises ValueError for entries that cannot be read, or paths that do not exist."""
+    if chosen.methods is not None:
+        return [
+            choice
+            for method, given in chosen.methods.items()
+            for choice in _of_method(chosen, str(method), given, f"methods.{method}")
+        ]
+    if chosen.checkpoint is not None:
+        entry = Entry(checkpoint=chosen.checkpoint, from_experiment=chosen.from_experiment)
+        return _of_entry(chosen, "the model", "", entry)
+    demo = runs / DEMO
+    trained = _of_entry(chosen, "cami2v", "", Entry(checkpoint=str(demo), note=DEMO_NOTE)) if is_run(demo) else []
+    untrained = [
+        ModelChoice(
+            method=method,
+            checkpoint="tiny, untrained",
+            load=functools.partial(_untrained, chosen, method, runs / "app" / "models" / f"untrained-{method}"),
+            note=UNTRAINED_NOTE,
+        )
+        for method in METHODS
+    ]
+    return [*trained, *untrained]
+
+
+def _untrained(chosen: AppSettings, method: str, folder: Path) -> Pipeline:
+    return _pipeline(chosen, functools.partial(untrained_source, method, folder))
+
+
+def _of_method(chosen: AppSettings, method: str, given: Any, key: str) -> list[ModelChoice]:
+    if isinstance(given, Mapping) and "checkpoint" not in given:
+        return [
+            choice
+            for label, each in given.items()
+            for choice in _of_entry(chosen, method, str(label), _entry(each, f"{key}.{label}"))
+        ]
+    return _of_entry(chosen, method, "", _entry(given, key))
+
+
+def _entry(given: Any, key: str) -> Entry:
+    values = given if isinstance(given, Mapping) else {"checkpoint": given}
+    entry: Entry = build_settings(Entry, values, key)
+    return entry
+
+
+def _of_entry(chosen: AppSettings, method: str, label: str, entry: Entry) -> list[ModelChoice]:
+    """Offer an entry; of a whole run its newest checkpoints, and their averages where it keeps them."""
+    names = [entry.checkpoint] if isinstance(entry.checkpoint, str) else list(entry.checkpoint)
+    for name in names:
+        if not Path(name).expanduser().exists():
+            raise ValueError(f"checkpoint={name}: does not exist")
+    path = Path(names[0]).expanduser()
+    if len(names) > 1 or not is_run(path) or path.name.startswith("step-"):
+        return [_choice(chosen, method, label or path.name, entry, names)]
+    run = RunFolder(path)
+    offered = []
+    for step in reversed(run.steps()[-MOST_STEPS:]):
+        folder = run.checkpoint(step)
+        words = f"{label}, step {step}" if label else f"{path.name}, step {step}"
+        offered.append(_choice(chosen, method, words, entry, [str(folder)]))
+        if (folder / AVERAGE).is_file() and entry.weights == "trained":
+            average = Entry(**{**_fields(entry), "weights": "ema"})
+            offered.append(_choice(chosen, method, f"{words}, average", average, [str(folder)]))
+    if not offered:
+        raise ValueError(f"checkpoint={path}: this run has no checkpoint yet")
+    return offered
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
+
+
+def _choice(chosen: AppSettings, method: str, label: str, entry: Entry, paths: list[str]) -> ModelChoice:
+    source = functools.partial(
+        load,
+        paths[0] if len(paths) == 1 else paths,
+        experiment=entry.from_experiment,
+        overrides=entry.overrides,
+        base=entry.base,
+        weights=entry.weights,
+    )
+    return ModelChoice(
+        method=method, checkpoint=label, load=functools.partial(_pipeline, chosen, source), note=entry.note
+    )
+
+
+def _pipeline(chosen: AppSettings, source: functools.partial[PipelineSource]) -> Pipeline:
+    return Pipeline(source(), precision=chosen.precision, offload=chosen.offload)
+
+
+def _depth_network(config: DictConfig, chosen: AppSettings) -> DepthNetwork | None:
+    if not config.get("depth"):
+        return None
+    network = network_depth(config.depth, NetworkSettings(depth_weights=chosen.depth_weights, device=chosen.device))
+
+    def estimate(image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return network.network.metric_depth(image[None].to(network.device))[0].cpu()
+
+    return estimate
+
+
+main = entry("app")(run)
+
+if __name__ == "__main__":
+    main()
