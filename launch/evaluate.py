@@ -69,6 +69,10 @@ def _place(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluatio
             f"evaluation.manifest={evaluation.manifest}: says no frames; evaluate the shards by it and give the "
             "manifest.json of that evaluation"
         )
+    if config.cameras is None:
+        raise ValueError(
+            "cameras: not set; videos=<folder> needs cameras=<folder>, a camera file <clip>.txt for each video"
+        )
     keys = {key: config[key] for key in MadeVideosSettings.__dataclass_fields__}
     made = MadeVideos(
         settings(DictConfig(keys), MadeVideosSettings, "evaluate"), given_manifest(evaluation), evaluation.clips
@@ -89,6 +93,8 @@ def _measure(
     folder: EvaluationFolder, measures: Sequence[Measure], evaluation: EvaluationSettings, share: Share
 ) -> None:
     """Judge the clips whose videos this process makes, so that no other one has to be ready."""
+    if not folder.clip_ids():
+        raise ValueError(f"output={folder.root}: no evaluation there to measure; run the generate stage first")
     clip_ids, hashes = share.of(folder.clip_ids()), KnownHashes()
     for measure in measures:
         jobs = open_jobs(folder, measure, clip_ids, hashes)

@@ -191,7 +191,8 @@ class MadeVideos:
 def _videos(folder: Path, key: str) -> dict[str, Path]:
     """Return the videos of a folder by clip. Raises ValueError for none, and for two of one clip."""
     if not folder.is_dir():
-        raise ValueError(f"{key}={folder}: no such folder; expected videos <clip>.mp4")
+        what = f"a file; give its folder, {folder.parent}" if folder.is_file() else "no such folder"
+        raise ValueError(f"{key}={folder}: {what}; expected videos <clip>.mp4")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):

@@ -112,6 +112,9 @@ def test_broken_videos_are_failures_of_their_clips(made: Path) -> None:
     ("prepare", "overrides", "message"),
     [
         ("", ["videos={made}/none"], "videos={made}/none: no such folder"),
+        ("", ["videos={made}/ours/a.mp4"], "videos={made}/ours/a.mp4: a file; give its folder, {made}/ours"),
+        ("", ["videos={made}/ours", "cameras=null"], "cameras: not set; videos=<folder> needs cameras=<folder>"),
+        ("", ["videos={made}/none", "evaluation.stages=[measure]"], "{made}/out: no evaluation there to measure"),
         ("", ["videos={made}/cameras"], "no videos; expected <clip> with one of .mp4"),
         ("no cameras", ["videos={made}/ours"], "has no cameras for 1 of 2 videos (first a); a video <clip>.mp4 needs"),
         ("large", ["videos={made}/ours"], "frames of 36x64 (height x width), {made}/ours/a.mp4 has 72x128; one"),
