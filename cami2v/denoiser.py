@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,8 @@ from cami2v.backbones.base import VideoBackbone
 from cami2v.batch import Conditioning
 from cami2v.camera_control.base import CameraCondition
 from cami2v.diffusion.guidance import Branch
+
+logger = logging.getLogger(__name__)
 
 SHARED = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
 """The branches that keep the camera and therefore fit into one forward pass."""
@@ -50,7 +53,8 @@ class JointBranchDenoiser(BranchDenoiser):
     """Evaluates the conditional and the unconditional branch in one forward pass: faster where memory allows.
 
     Both see the same camera condition. Its features are repeated once, before the first step; its attention masks are
-    not: each half of the batch is attended under the one mask there is.
+    not: each half of the batch is attended under the one mask there is. Where a GPU has not the memory for it, the
+    branches are evaluated one at a time from then on.
     """
 
     def __init__(
@@ -64,19 +68,31 @@ class JointBranchDenoiser(BranchDenoiser):
         super().__init__(backbone=backbone, conditioned=conditioned, unconditioned=unconditioned, camera=camera)
         self._joined = _join(conditioned, unconditioned)
         self._camera_of_both = camera.repeated(len(SHARED))
+        self._fits = True
 
     def together(
         self, noisy: Float[Tensor, "batch channels frames height width"], timesteps: Tensor, branches: Sequence[Branch]
     ) -> dict[Branch, Tensor]:
         """Predict under all branches; the one without camera, and a lone one, take a pass of their own."""
-        outputs: dict[Branch, Tensor] = {}
-        if set(SHARED) <= set(branches):
-            both = self.backbone(noisy.repeat(2, 1, 1, 1, 1), timesteps.repeat(2), self._joined, self._camera_of_both)
-            outputs = dict(zip(SHARED, both.chunk(2), strict=True))
+        outputs = self._both(noisy, timesteps) if self._fits and set(SHARED) <= set(branches) else {}
         for branch in branches:
             if branch not in outputs:
                 outputs[branch] = self(noisy, timesteps, branch)
         return outputs
+
+    def _both(
+        self, noisy: Float[Tensor, "batch channels frames height width"], timesteps: Tensor
+    ) -> dict[Branch, Tensor]:
+        try:
+            both = self.backbone(noisy.repeat(2, 1, 1, 1, 1), timesteps.repeat(2), self._joined, self._camera_of_both)
+        except torch.OutOfMemoryError:
+            self._fits = False
+        else:
+            return dict(zip(SHARED, both.chunk(2), strict=True))
+        # Out of the handler, which holds on to what the failed pass had allocated.
+        torch.cuda.empty_cache()
+        logger.warning("not enough memory for both guidance branches at once; they are evaluated one after the other")
+        return {}
 
 
 def _join(first: Conditioning, second: Conditioning) -> Conditioning:

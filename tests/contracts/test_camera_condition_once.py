@@ -95,6 +95,33 @@ def test_branches_in_one_forward_pass_give_the_same_and_share_their_masks(
 
 
 @torch.no_grad()
+def test_branches_that_do_not_fit_together_are_evaluated_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, sampler = tiny_model("cameractrl")
+    randomise(model.backbone)
+    draws = Draws(torch.tensor([3]))
+    separate, latents = model.denoiser(orbit_batch(FRAMES, (64, 64)), draws)
+    joint, _ = model.denoiser(orbit_batch(FRAMES, (64, 64)), draws, joint=True)
+    assert isinstance(joint, JointDenoiser)
+    tried = []
+
+    def small_card(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if len(args[0]) > 1:
+            tried.append(len(args[0]))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.backbone.register_forward_pre_hook(small_card)
+    noisy, timesteps = draws.normal("noisy", tuple(latents.shape[1:])), torch.tensor([700])
+    for _ in range(STEPS):
+        outputs = joint.together(noisy, timesteps, sampler.guidance.branches)
+    assert tried == [2]
+    assert "not enough memory for both guidance branches" in caplog.text
+    for branch in sampler.guidance.branches:
+        assert torch.equal(outputs[branch], separate(noisy, timesteps, branch))
+
+
+@torch.no_grad()
 def test_masks_take_the_same_memory_whatever_the_number_of_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = tiny_model("cami2v")
     watch, draws, sizes = Watch(model, monkeypatch), Draws(torch.tensor([3])), []
