@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import dataclasses
 import hashlib
 import io
@@ -85,11 +86,19 @@ class Record:
         return open_picture(self.request.image)[1]
 
     def depth_map(self) -> Depth | None:
-        """Return the depth map, if there is one."""
+        """Return the depth map, if there is one. Raises ValueError for one that is damaged or of another size."""
         if self.depth is None:
             return None
-        values = np.frombuffer(zlib.decompress(base64.b64decode(self.depth)), np.float32)
-        return torch.from_numpy(values.reshape(self.request.height, self.request.width).copy())
+        size = (self.request.height, self.request.width)
+        expected = 4 * size[0] * size[1]
+        try:
+            # Never more than it should be, whatever a file from somewhere else unfolds to.
+            data = zlib.decompressobj().decompress(base64.b64decode(self.depth), expected + 1)
+        except (zlib.error, binascii.Error) as error:
+            raise ValueError(f"the record's depth map cannot be read ({error})") from error
+        if len(data) != expected:
+            raise ValueError(f"the record's depth map is not of {size[0]}x{size[1]} pixels")
+        return torch.from_numpy(np.frombuffer(data, np.float32).reshape(size).copy())
 
 
 def _packed(depth: Depth) -> str:
