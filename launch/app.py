@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +20,16 @@ from cami2v.inference.app.server import Server, prepare, start
 from cami2v.inference.app.settings import Limits, PreviewSettings, ServerSettings
 from cami2v.inference.app.studio import Studio
 from cami2v.inference.captioner import CaptionerSettings
+from cami2v.inference.exported import DESCRIPTION, is_exported
 from cami2v.inference.pipeline import Pipeline
 from cami2v.inference.request import Precision
 from cami2v.inference.source import PipelineSource
-from cami2v.signature import build_settings
+from cami2v.signature import TARGET, build_settings
 from cami2v.training.run_folder import AVERAGE, RunFolder
-from launch.compose import entry, settings
+from launch.compose import entry, read_config, settings
 from launch.depth_network import NetworkSettings, network_depth
 from launch.load_pipeline import load
-from launch.starting_point import is_run
+from launch.starting_point import is_run, run_of
 from launch.untrained import METHODS, untrained_source
 
 DEMO = Path("demo", "train")
@@ -85,6 +88,8 @@ class Entry:
 
 def run(config: DictConfig) -> None:
     """Serve until interrupted."""
+    # Whoever ends it in whatever way, uploads and results do not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="cami2v-app-") as folder:
         chosen, server = start_app(config, Path(folder))
         print(f"cami2v app: {server.address}", flush=True)
@@ -123,7 +128,7 @@ def choices_of(chosen: AppSettings, runs: Path) -> list[ModelChoice]:
         ]
     if chosen.checkpoint is not None:
         entry = Entry(checkpoint=chosen.checkpoint, from_experiment=chosen.from_experiment)
-        return _of_entry(chosen, "the model", "", entry)
+        return _of_entry(chosen, _method_of(entry), "", entry)
     demo = runs / DEMO
     trained = _of_entry(chosen, "cami2v", "", Entry(checkpoint=str(demo), note=DEMO_NOTE)) if is_run(demo) else []
     untrained = [
@@ -140,6 +145,20 @@ def choices_of(chosen: AppSettings, runs: Path) -> list[ModelChoice]:
 
 def _untrained(chosen: AppSettings, method: str, folder: Path) -> Pipeline:
     return _pipeline(chosen, functools.partial(untrained_source, method, folder))
+
+
+def _method_of(entry: Entry) -> str:
+    """Return what the camera control of a checkpoint is called."""
+    path = Path(entry.checkpoint if isinstance(entry.checkpoint, str) else entry.checkpoint[0]).expanduser()
+    run = run_of(path) if path.exists() else None
+    if run is not None:
+        target = str(read_config(RunFolder(run).config).camera[TARGET])
+    elif is_exported(path):
+        described = json.loads((path / DESCRIPTION).read_text())
+        target = str(described.get("config", {}).get("camera", {}).get(TARGET, "the model"))
+    else:
+        target = entry.from_experiment or "the model"
+    return target.rpartition(".")[2]
 
 
 def _of_method(chosen: AppSettings, method: str, given: Any, key: str) -> list[ModelChoice]:

@@ -242,14 +242,14 @@ def as_yaml(config: DictConfig) -> str:
 def expand_shorthands(arguments: Sequence[str], config_name: str = "train") -> list[str]:
     """Replace `data=<folder that has manifest.json, or a URL>` by `data.shards=`, and files joined by commas by a list.
 
-    `--dry-run` means `dry_run=true`. In `sample`, `evaluate` and `export`, `experiment=` means `from_experiment=`: it
-    names a config to load weights into, where Hydra would merge it into this one. All documented in docs/. Raises
-    ValueError for a `data=` value that is neither such a folder nor a preset.
+    `--dry-run` means `dry_run=true`. In `sample`, `app`, `evaluate` and `export`, `experiment=` means
+    `from_experiment=`: it names a config to load weights into, where Hydra would merge it into this one. All documented
+    in docs/. Raises ValueError for a `data=` value that is neither such a folder nor a preset.
     """
     sweeping = any(item in ("-m", "--multirun") for item in arguments)
     expanded = ["dry_run=true" if item == "--dry-run" else item for item in arguments]
     expanded = [_expand_data(item, arguments) if item.startswith("data=") else item for item in expanded]
-    if config_name in ("sample", "evaluate", "export"):
+    if config_name in ("sample", "app", "evaluate", "export"):
         expanded = [f"from_{item}" if item.startswith("experiment=") else item for item in expanded]
     return expanded if sweeping else [_expand_files(item) for item in expanded]
 

@@ -57,7 +57,7 @@ def test_a_run_offers_its_checkpoints_newest_first_and_their_averages(tmp_path: 
     shutil.copytree(first, run / "checkpoints" / "step-00000020")
     save_file(load_file(first / "trainable.safetensors"), first / "ema.safetensors")
     steps = ["train, step 20", "train, step 1", "train, step 1, average"]
-    assert offered(f"checkpoint={run}") == [("the model", step) for step in steps]
+    assert offered(f"checkpoint={run}") == [("CamI2V", step) for step in steps]
     assert offered(runs=tmp_path)[:3] == [("cami2v", step) for step in steps]
     assert "make demo" in choices_of(app_settings(), tmp_path)[0].note
     assert offered(f"methods={{mine: {first}, others: {{a: {run}, b: {{checkpoint: {first}, weights: ema}}}}}}") == [

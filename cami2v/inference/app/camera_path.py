@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cami2v.inference.app.uploads import COLMAP, shown_name
 from cami2v.trajectories.choose import ChosenPath, open_path
 from cami2v.trajectories.keyframes import Interpolation
 from cami2v.trajectories.presets import preset_named
@@ -137,4 +138,4 @@ def _cell(number: int, name: str, value: Any) -> float:
 
 def uploaded_name(paths: Sequence[Path]) -> str:
     """Return what an uploaded path is called."""
-    return "COLMAP model" if len(paths) > 2 else paths[0].stem[:40]
+    return "COLMAP model" if len(paths) > 1 and paths[0].name in COLMAP else Path(shown_name(paths[0])).stem[:40]

@@ -239,7 +239,8 @@ class Events:
                 result = next((each for each in visit.results if each.number == number), None)
                 if result is None:
                     raise ValueError("replay: choose a video of this page, or hand one in")
-                choice, replay = self.studio.choice_for(result), Replay.of(result.generated)
+                choice = self.studio.choice_for(result)
+                replay = Replay.from_file(result.path, result.short_label, self.studio.limits)
         except ValueError as error:
             yield self._ended(visit, "failed", f"{error}")
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 from cami2v.inference.grid import labelled_grid
 from cami2v.inference.output import write_output
 from cami2v.inference.pipeline import Generated
-from cami2v.inference.record import Record, frames_sha256
+from cami2v.inference.record import Record
+from cami2v.inference.request import Request
+from cami2v.video import read_frames
 from cami2v.video_encoding import write_mp4
 
 CRF = 16
@@ -26,14 +29,15 @@ class Result:
     path: Path
     made_by: str
     """The model's name on the page."""
-    generated: Generated
+    request: Request
+    frames_sha256: str
+    """Of the frames before compression."""
     seconds: float
 
     @property
     def short_label(self) -> str:
         """Return what it is called among videos of one model."""
-        request = self.generated.request
-        return f"#{self.number} {request.trajectory}, seed {request.seed}"
+        return f"#{self.number} {self.request.trajectory}, seed {self.request.seed}"
 
     @property
     def label(self) -> str:
@@ -42,7 +46,7 @@ class Result:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what it was made with, in a few words."""
-        request = self.generated.request
+        request = self.request
         sampler = request.sampler
         return [
             ("path", request.trajectory),
@@ -51,7 +55,7 @@ class Result:
             ("seed", str(request.seed)),
             ("sampler", f"{sampler.kind}, {sampler.steps} steps, guidance {sampler.guidance_scale:g}"),
             ("took", f"{self.seconds:.1f} s"),
-            ("frames", f"sha256 {frames_sha256(self.generated.frames)[:16]}"),
+            ("frames", f"sha256 {self.frames_sha256[:16]}"),
         ]
 
 
@@ -66,13 +70,18 @@ class Gallery:
     def add(self, made: Generated, *, number: int, made_by: str, seconds: float) -> Result:
         """Write a video with its record, as `cami2v sample` does."""
         # Nobody guesses the name, and no part of it comes from a visitor.
-        stem = self.served / f"{secrets.token_hex(8)}-{number}"
+        stem = self.served / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}"
+        record = Record.of(made)
         path = write_output(
-            stem, made.frames, "mp4", frames_per_second=self.frames_per_second, crf=CRF, text=Record.of(made).to_json()
+            stem, made.frames, "mp4", frames_per_second=self.frames_per_second, crf=CRF, text=record.to_json()
         )
         self.kept.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, self.kept / path.name)
-        return Result(number=number, path=path, made_by=made_by, generated=made, seconds=seconds)
+        # Not the frames themselves: pages stay open for days.
+        return Result(
+            number=number, path=path, made_by=made_by, request=made.request, frames_sha256=record.frames_sha256,
+            seconds=seconds,
+        )  # fmt: skip
 
     def side_by_side(self, results: Sequence[Result]) -> Path:
         """Write videos next to each other, labelled. Raises ValueError for fewer than two."""
@@ -80,7 +89,7 @@ class Gallery:
             raise ValueError(f"side by side: {len(results)} chosen; choose two or more results")
         one_model = len({result.made_by for result in results}) == 1
         names = [result.short_label if one_model else f"#{result.number} {result.made_by}" for result in results]
-        cells = {("", name): result.generated.frames for name, result in zip(names, results, strict=True)}
+        cells = {("", name): read_frames(result.path) for name, result in zip(names, results, strict=True)}
         path = self.served / f"{secrets.token_hex(8)}-side-by-side.mp4"
         grid = labelled_grid(cells, [""], names)
         write_mp4(path, grid, self.frames_per_second, crf=CRF)

@@ -61,6 +61,8 @@ class HeldModels:
             yield self._held[name]
 
     def _release(self, leave: int) -> None:
+        if len(self._held) <= leave:
+            return
         while len(self._held) > leave:
             self._held.popitem(last=False)
         gc.collect()

@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from cami2v.inference.app.settings import Limits
-from cami2v.inference.pipeline import Generated, Pipeline
-from cami2v.inference.record import Record, frames_sha256
+from cami2v.inference.pipeline import Pipeline
+from cami2v.inference.record import Record
 from cami2v.inference.request import Request
 from cami2v.inference.settings import Picture, open_picture
 from cami2v.inference.source import differing_weights
@@ -29,11 +29,6 @@ class Replay:
     request: Request
     picture: Picture
     frames_sha256: str
-
-    @classmethod
-    def of(cls, made: Generated) -> Replay:
-        """Repeat a video of this page."""
-        return cls(request=made.request, picture=made.picture, frames_sha256=frames_sha256(made.frames))
 
     @classmethod
     def from_file(cls, path: Path, name: str, limits: Limits) -> Replay:
@@ -82,8 +77,8 @@ class Replay:
         if request.precision != pipeline.precision:
             raise ValueError(f"replay: made in {request.precision}, {made_by} computes in {pipeline.precision} here")
 
-    def verdict(self, again: Generated) -> str:
-        """Say whether it came out the same."""
-        if frames_sha256(again.frames) == self.frames_sha256:
+    def verdict(self, again: str) -> str:
+        """Say whether it came out the same, by the hash of its frames."""
+        if again == self.frames_sha256:
             return "Made again: the frames are identical to the last bit."
         return "Made again: the frames DIFFER. Another device, or other versions of torch, give other last digits."

@@ -80,7 +80,9 @@ def start(studio: Studio, settings: ServerSettings, folder: Path) -> Server:
             app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )  # fmt: skip
     except OSError as error:
-        raise ValueError(f"server.port={settings.port}: cannot be opened on {settings.host} ({error})") from error
+        raise ValueError(
+            f"server.port={settings.port}: cannot be opened on {settings.host}; choose another one, or 0 for any"
+        ) from error
     return Server(address=address, shared_address=shared or None, blocks=blocks)
 
 

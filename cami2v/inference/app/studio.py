@@ -27,6 +27,10 @@ from cami2v.inference.request import Request, SamplerKind
 from cami2v.inference.settings import Picture, open_picture
 
 GUARDS = GuardSettings(camera_alive="error", camera_alive_step=1)
+PROBE = "orbit_right"
+"""The path by which a model is asked whether it follows paths: a static one would change nothing in any model."""
+OVERLAP = 4
+"""Frames that windows of longer videos share, where a window has so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,7 @@ class Studio:
                     trajectory=cameras,
                     condition_frame=editor.condition_frame,
                     field_of_view_degrees=field_of_view_degrees,
+                    overlap=min(OVERLAP, max(1, pipeline.source.defaults.frames - 1)),
                     **dataclasses.asdict(fields),
                 )
                 # The poses are what counts; the name is for people.
@@ -190,7 +195,7 @@ class Studio:
             with self.models.using(choice.name, choice.load) as pipeline:
                 replay.check(pipeline, choice.name, self.limits)
                 made = self._make(visit, job, pipeline, choice, replay.request, replay.picture)
-            verdict = replay.verdict(made.result.generated)
+            verdict = replay.verdict(made.result.frames_sha256)
             return dataclasses.replace(made, remarks=(verdict, *made.remarks))
 
         return job.follow(work)
@@ -204,7 +209,7 @@ class Studio:
     ) -> Made:
         start = time.monotonic()
         job.tell("looking whether the camera changes anything")
-        remark = self._camera_remark(pipeline, choice, request, picture)
+        remark = self._camera_remark(pipeline, choice, picture)
         job.tell("encoding the picture")
         made: Generated = pipeline.generate([request], [picture], on_progress=job.tell, cancel=lambda: job.stopped)[0]
         visit.made += 1
@@ -213,11 +218,12 @@ class Studio:
         visit.keep(result, self.limits.results)
         return Made(result=result, remarks=(remark,) if remark else ())
 
-    def _camera_remark(self, pipeline: Pipeline, choice: ModelChoice, request: Request, picture: Picture) -> str:
+    def _camera_remark(self, pipeline: Pipeline, choice: ModelChoice, picture: Picture) -> str:
         """Ask each model once whether it follows its camera; return what is to be said about it."""
         if choice.name not in self._camera_remarks:
+            (probe,) = pipeline.requests([("", picture)], trajectory=PROBE)
             try:
-                pipeline.check_camera(request, picture, guards=GUARDS, source=choice.name)
+                pipeline.check_camera(probe, picture, guards=GUARDS, source=choice.name)
                 remark = ""
             except ValueError:
                 remark = "The camera changes nothing in this model's prediction (docs/camera-alive.md)."
