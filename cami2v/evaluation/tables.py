@@ -167,16 +167,18 @@ def _per_frame(summary: Mapping[str, Any]) -> Section:
 
 
 def _failures(summary: Mapping[str, Any]) -> Section:
-    header = ["videos", "clips", "registered", "failed trials", "failure rate of clips"]
+    header = ["videos", "clips", "registered", "failed trials", "failure rate of clips", "rescued trials"]
     header += [f"{text} trial spread" for text in COLUMNS.values()]
     rows = []
     for video_set, row in summary.items():
-        spread = row["facts"].get(_POSES, {}).get("trial_spread", {})
+        facts_of_set = row["facts"].get(_POSES, {})
+        spread, rescued = facts_of_set.get("trial_spread", {}), str(facts_of_set.get("rescued_trials", "-"))
         rate = with_interval(row["figures"][next(iter(COLUMNS))], "failure_rate")
-        rows.append([label(video_set), *_counts(row), rate, *(number(spread.get(name)) for name in COLUMNS)])
+        rows.append([label(video_set), *_counts(row), rate, rescued, *(number(spread.get(name)) for name in COLUMNS)])
     text = (
-        "The rate's interval is Wilson's. Trial spread: standard deviation over a clip's trials, mean over clips, "
-        "published convention."
+        "The rate's interval is Wilson's. Rescued trials count; without the check for reversed depth and the like they "
+        "would be wrong or failed (results_trials.csv names them). Trial spread: standard deviation over a clip's "
+        "trials, mean over clips, published convention."
     )
     return Section(title="Failures and trials", text=[text], header=header, rows=rows)
 

@@ -106,7 +106,7 @@ class CameraPoses(Measure):
             Attempt(
                 trial=str(trial["seed"]),
                 failure=trial["failure"],
-                detail=trial.get("detail", ""),
+                detail=trial.get("detail") or _rescue(trial),
                 values=trial.get("errors", {}),
                 world_to_camera=trial.get("world_to_camera"),
             )
@@ -137,6 +137,7 @@ class CameraPoses(Measure):
         return {
             "trials": len(trials),
             "failed_trials": sum(trial["failure"] is not None for trial in trials),
+            "rescued_trials": sum(bool(_rescue(trial)) for trial in trials),
             "trial_spread": {figure.name: _spread(rows, figure.name) for figure in self.figures},
         }
 
@@ -153,6 +154,11 @@ class CameraPoses(Measure):
 def successes(row: Row) -> list[dict[str, Any]]:
     """Return the trials of a row that gave a path."""
     return [trial for trial in row["trials"] if trial["failure"] is None]
+
+
+def _rescue(trial: Row) -> str:
+    rescued_by = trial.get("quality", {}).get("rescued_by")
+    return f"rescued: {rescued_by}" if rescued_by else ""
 
 
 def _spread(rows: Sequence[Row], name: str) -> float | None:
