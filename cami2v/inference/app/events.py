@@ -15,7 +15,7 @@ from cami2v.inference.app.examples import examples
 from cami2v.inference.app.job import Finished
 from cami2v.inference.app.models import methods_of
 from cami2v.inference.app.page import OWN_SAMPLER, Page
-from cami2v.inference.app.path_fields import NOTHING
+from cami2v.inference.app.path_fields import NOTHING, number
 from cami2v.inference.app.replay import Replay
 from cami2v.inference.app.studio import Made, Studio, VideoFields
 from cami2v.inference.app.uploads import handed_in, shown_name
@@ -167,15 +167,16 @@ class Events:
             return markup.notice(f"Not taken: {error}.")
 
     def show(
-        self, request: gr.Request, frames: int, angle: float | None, wall: float, *fields: Any
+        self, request: gr.Request, frames: float | None, angle: float | None, wall: float | None, *fields: Any
     ) -> tuple[Any, Any, str]:
         """Draw the path as the fields say; what cannot be drawn leaves the last drawing."""
         visit = self._visit(request)
         try:
             editor = path_fields.read(fields, visit)
             preview = self.studio.show(
-                visit, editor, frames=int(frames), field_of_view_degrees=angle, wall_distance=wall
-            )
+                visit, editor, frames=int(number(frames, "frames")), field_of_view_degrees=angle,
+                wall_distance=number(wall, "distance of the picture"),
+            )  # fmt: skip
         except ValueError as error:
             return gr.skip(), gr.skip(), markup.notice(f"{error}.")
         does = editor.does()
@@ -217,13 +218,18 @@ class Events:
         method, checkpoint, caption, negative, frames, steps, sampler, guidance, camera, seed, angle, *fields = asked
         visit = self._visit(request)
         assert visit.job is not None
-        fields_of_video = VideoFields(
-            caption=caption or "", negative_caption=negative or "", frames=int(frames), steps=int(steps),
-            sampler=None if sampler == OWN_SAMPLER else sampler, guidance_scale=float(guidance),
-            camera_guidance=float(camera), seed=int(seed or 0),
-        )  # fmt: skip
-        choice, editor = self.studio.choice(method, checkpoint), path_fields.read(fields, visit)
-        yield from self._follow(visit, self.studio.generate(visit, visit.job, choice, editor, fields_of_video, angle))
+        try:
+            video = VideoFields(
+                caption=caption or "", negative_caption=negative or "", frames=int(number(frames, "frames")),
+                steps=int(number(steps, "steps")), sampler=None if sampler == OWN_SAMPLER else sampler,
+                guidance_scale=number(guidance, "guidance"), camera_guidance=number(camera, "camera guidance"),
+                seed=int(seed or 0),
+            )  # fmt: skip
+            choice, editor = self.studio.choice(method, checkpoint), path_fields.read(fields, visit)
+        except ValueError as error:
+            yield self._ended(visit, "failed", f"{error}")
+            return
+        yield from self._follow(visit, self.studio.generate(visit, visit.job, choice, editor, video, angle))
 
     def replay(
         self, method: str, checkpoint: str, number: int | None, file: str | None, request: gr.Request

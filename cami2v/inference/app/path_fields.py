@@ -50,11 +50,20 @@ class PathFields:
 
 
 def read(values: Sequence[Any], visit: Visit) -> Editor:
-    """Read the fields."""
+    """Read the fields. Raises ValueError for a number that was deleted."""
     given = dict(zip(_read_names(), values, strict=True))
+    for name in ("amount", "distance", "speed", "scale", "start", "end"):
+        given[name] = number(given[name], name)
     given["together"] = "" if given["together"] == NOTHING else given["together"]
     given["condition_frame"] = int(given["condition_frame"] or 0)
     return Editor(**given, uploaded=visit.uploaded)
+
+
+def number(value: Any, name: str) -> float:
+    """Read the number of a field. Raises ValueError where there is none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f"{name}: is empty; give a number")
+    return float(value)
 
 
 def _read_names() -> list[str]:

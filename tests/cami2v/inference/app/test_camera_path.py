@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cami2v.inference.app.camera_path import KEY_FRAMES, Editor, one_more
+from cami2v.inference.app.path_fields import number
 from cami2v.trajectories.choose import choose, open_path
 
 PLAIN = Editor(
@@ -80,3 +81,9 @@ def test_empty_cells_and_rows_are_nothing() -> None:
     cameras = replace(PLAIN, kind="key-frames", table=table, interpolation="linear").cameras(3)
     assert cameras.zoom is None
     torch.testing.assert_close(cameras.camera_to_world()[:, 2, 3], torch.tensor([0, 0.25, 0.5], dtype=torch.float64))
+
+
+def test_a_deleted_number_is_named() -> None:
+    assert number(2, "speed") == 2.0
+    with pytest.raises(ValueError, match="speed: is empty; give a number"):
+        number(None, "speed")

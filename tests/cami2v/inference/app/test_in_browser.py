@@ -195,6 +195,12 @@ def test_paths_from_tables_and_files(opened: tuple[Page, Seen, Path], tmp_path: 
     page.locator("#timing button").first.click()
     set_number(page, "#scale", 2)
     wait_for_text(page, "#preview-facts", "0.8 along the path")
+    bad = tmp_path / "weights.txt"
+    bad.write_bytes(b"PK\x03\x04")
+    page.locator("#path-file button[aria-label='Clear']").click()
+    hand_in(page, "#path-file", bad)
+    wait_for_text(page, "#path-notice", "weights.txt: its content is an archive")
+    assert "0.8 along the path" in page.locator("#preview-facts").inner_text(), "the last path stays"
 
 
 def test_it_fits_a_phone(app: tuple[str, Path]) -> None:
