@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from omegaconf import DictConfig
 
+from cami2v.encoders.base import DepthEstimator
 from cami2v.inference.app.models import ModelChoice
-from cami2v.inference.app.preview import DepthNetwork
 from cami2v.inference.app.server import Server, prepare, start
 from cami2v.inference.app.settings import Limits, PreviewSettings, ServerSettings
 from cami2v.inference.app.studio import Studio
@@ -86,6 +86,16 @@ class Entry:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How models are loaded, all of them alike."""
+
+    precision: Precision
+    offload: bool
+    network: DepthEstimator | None
+    """Takes the place of the models' own depth networks."""
+
+
 def run(config: DictConfig) -> None:
     """Serve until interrupted."""
     # Whoever ends it in whatever way, uploads and results do not stay behind.
@@ -104,12 +114,13 @@ def start_app(config: DictConfig, folder: Path) -> tuple[AppSettings, Server]:
     prepare(folder)
     own = {key: config[key] for key in AppSettings.__dataclass_fields__}
     chosen = settings(DictConfig(own), AppSettings, "app")
+    network = _depth_network(config, chosen)
     studio = Studio(
-        choices=choices_of(chosen, Path(str(config.paths.runs)).expanduser()),
+        choices=choices_of(chosen, Path(str(config.paths.runs)).expanduser(), network),
         held_models=chosen.held_models,
         limits=chosen.limits,
         preview=chosen.preview,
-        depth_network=_depth_network(config, chosen),
+        depth_network=None if network is None else functools.partial(_depth, network),
         captioner=chosen.captioner,
         served=folder / "results",
         output=chosen.output.expanduser(),
@@ -118,24 +129,25 @@ def start_app(config: DictConfig, folder: Path) -> tuple[AppSettings, Server]:
     return chosen, start(studio, chosen.server, folder)
 
 
-def choices_of(chosen: AppSettings, runs: Path) -> list[ModelChoice]:
+def choices_of(chosen: AppSettings, runs: Path, network: DepthEstimator | None = None) -> list[ModelChoice]:
     """List what the page offers. Raises ValueError for entries that cannot be read, or paths that do not exist."""
+    how = Loading(precision=chosen.precision, offload=chosen.offload, network=network)
     if chosen.methods is not None:
         return [
             choice
             for method, given in chosen.methods.items()
-            for choice in _of_method(chosen, str(method), given, f"methods.{method}")
+            for choice in _of_method(how, str(method), given, f"methods.{method}")
         ]
     if chosen.checkpoint is not None:
         entry = Entry(checkpoint=chosen.checkpoint, from_experiment=chosen.from_experiment)
-        return _of_entry(chosen, _method_of(entry), "", entry)
+        return _of_entry(how, _method_of(entry), "", entry)
     demo = runs / DEMO
-    trained = _of_entry(chosen, "cami2v", "", Entry(checkpoint=str(demo), note=DEMO_NOTE)) if is_run(demo) else []
+    trained = _of_entry(how, "cami2v", "", Entry(checkpoint=str(demo), note=DEMO_NOTE)) if is_run(demo) else []
     untrained = [
         ModelChoice(
             method=method,
             checkpoint="tiny, untrained",
-            load=functools.partial(_untrained, chosen, method, runs / "app" / "models" / f"untrained-{method}"),
+            load=functools.partial(_untrained, how, method, runs / "app" / "models" / f"untrained-{method}"),
             note=UNTRAINED_NOTE,
         )
         for method in METHODS
@@ -143,8 +155,8 @@ def choices_of(chosen: AppSettings, runs: Path) -> list[ModelChoice]:
     return [*trained, *untrained]
 
 
-def _untrained(chosen: AppSettings, method: str, folder: Path) -> Pipeline:
-    return _pipeline(chosen, functools.partial(untrained_source, method, folder))
+def _untrained(how: Loading, method: str, folder: Path) -> Pipeline:
+    return _pipeline(how, functools.partial(untrained_source, method, folder))
 
 
 def _method_of(entry: Entry) -> str:
@@ -161,14 +173,14 @@ def _method_of(entry: Entry) -> str:
     return target.rpartition(".")[2]
 
 
-def _of_method(chosen: AppSettings, method: str, given: Any, key: str) -> list[ModelChoice]:
+def _of_method(how: Loading, method: str, given: Any, key: str) -> list[ModelChoice]:
     if isinstance(given, Mapping) and "checkpoint" not in given:
         return [
             choice
             for label, each in given.items()
-            for choice in _of_entry(chosen, method, str(label), _entry(each, f"{key}.{label}"))
+            for choice in _of_entry(how, method, str(label), _entry(each, f"{key}.{label}"))
         ]
-    return _of_entry(chosen, method, "", _entry(given, key))
+    return _of_entry(how, method, "", _entry(given, key))
 
 
 def _entry(given: Any, key: str) -> Entry:
@@ -177,7 +189,7 @@ def _entry(given: Any, key: str) -> Entry:
     return entry
 
 
-def _of_entry(chosen: AppSettings, method: str, label: str, entry: Entry) -> list[ModelChoice]:
+def _of_entry(how: Loading, method: str, label: str, entry: Entry) -> list[ModelChoice]:
     """Offer an entry; of a whole run its newest checkpoints, and their averages where it keeps them."""
     names = [entry.checkpoint] if isinstance(entry.checkpoint, str) else list(entry.checkpoint)
     for name in names:
@@ -185,16 +197,16 @@ def _of_entry(chosen: AppSettings, method: str, label: str, entry: Entry) -> lis
             raise ValueError(f"checkpoint={name}: does not exist")
     path = Path(names[0]).expanduser()
     if len(names) > 1 or not is_run(path) or path.name.startswith("step-"):
-        return [_choice(chosen, method, label or path.name, entry, names)]
+        return [_choice(how, method, label or path.name, entry, names)]
     run = RunFolder(path)
     offered = []
     for step in reversed(run.steps()[-MOST_STEPS:]):
         folder = run.checkpoint(step)
         words = f"{label}, step {step}" if label else f"{path.name}, step {step}"
-        offered.append(_choice(chosen, method, words, entry, [str(folder)]))
+        offered.append(_choice(how, method, words, entry, [str(folder)]))
         if (folder / AVERAGE).is_file() and entry.weights == "trained":
             average = Entry(**{**_fields(entry), "weights": "ema"})
-            offered.append(_choice(chosen, method, f"{words}, average", average, [str(folder)]))
+            offered.append(_choice(how, method, f"{words}, average", average, [str(folder)]))
     if not offered:
         raise ValueError(f"checkpoint={path}: this run has no checkpoint yet")
     return offered
@@ -204,7 +216,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
 
 
-def _choice(chosen: AppSettings, method: str, label: str, entry: Entry, paths: list[str]) -> ModelChoice:
+def _choice(how: Loading, method: str, label: str, entry: Entry, paths: list[str]) -> ModelChoice:
     source = functools.partial(
         load,
         paths[0] if len(paths) == 1 else paths,
@@ -213,25 +225,26 @@ def _choice(chosen: AppSettings, method: str, label: str, entry: Entry, paths: l
         base=entry.base,
         weights=entry.weights,
     )
-    return ModelChoice(
-        method=method, checkpoint=label, load=functools.partial(_pipeline, chosen, source), note=entry.note
-    )
+    return ModelChoice(method=method, checkpoint=label, load=functools.partial(_pipeline, how, source), note=entry.note)
 
 
-def _pipeline(chosen: AppSettings, source: functools.partial[PipelineSource]) -> Pipeline:
-    return Pipeline(source(), precision=chosen.precision, offload=chosen.offload)
+def _pipeline(how: Loading, source: functools.partial[PipelineSource]) -> Pipeline:
+    return Pipeline(source(), precision=how.precision, offload=how.offload, depth_network=how.network)
 
 
-def _depth_network(config: DictConfig, chosen: AppSettings) -> DepthNetwork | None:
+def _depth_network(config: DictConfig, chosen: AppSettings) -> DepthEstimator | None:
     if not config.get("depth"):
         return None
-    network = network_depth(config.depth, NetworkSettings(depth_weights=chosen.depth_weights, device=chosen.device))
+    return network_depth(
+        config.depth, NetworkSettings(depth_weights=chosen.depth_weights, device=chosen.device)
+    ).network
 
-    def estimate(image: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return network.network.metric_depth(image[None].to(network.device))[0].cpu()
 
-    return estimate
+def _depth(network: DepthEstimator, image: torch.Tensor) -> torch.Tensor:
+    # Where it is now: models that sample may have moved it.
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        return network.metric_depth(image[None].to(device))[0].cpu()
 
 
 main = entry("app")(run)

@@ -94,7 +94,8 @@ class Events:
         made = [page.progress, page.video, page.facts, page.gallery, page.compare, page.replayed]
         asked = [
             page.method, page.checkpoint, page.caption, page.negative, page.frames, page.steps, page.sampler,
-            page.guidance, page.camera_guidance, page.seed, page.field_of_view, *page.path.inputs(),
+            page.guidance, page.camera_guidance, page.seed,
+            page.follow, page.lowest, page.metres, page.field_of_view, *page.path.inputs(),
         ]  # fmt: skip
         starts = (
             (page.generate, self.generate, asked),
@@ -215,7 +216,8 @@ class Events:
 
     def generate(self, request: gr.Request, *asked: Any) -> Iterator[list[Any]]:
         """Make a video, and say how far it is."""
-        method, checkpoint, caption, negative, frames, steps, sampler, guidance, camera, seed, angle, *fields = asked
+        method, checkpoint, caption, negative, frames, steps, sampler, guidance, camera, seed, *more = asked
+        follow, lowest, metres, angle, *fields = more
         visit = self._visit(request)
         assert visit.job is not None
         try:
@@ -223,7 +225,8 @@ class Events:
                 caption=caption or "", negative_caption=negative or "", frames=int(number(frames, "frames")),
                 steps=int(number(steps, "steps")), sampler=None if sampler == OWN_SAMPLER else sampler,
                 guidance_scale=number(guidance, "guidance"), camera_guidance=number(camera, "camera guidance"),
-                seed=int(seed or 0),
+                seed=int(seed or 0), noise_shaping=int(number(lowest, "timestep")) if follow else None,
+                metres_per_unit=None if metres is None else number(metres, "metres per unit"),
             )  # fmt: skip
             choice, editor = self.studio.choice(method, checkpoint), path_fields.read(fields, visit)
         except ValueError as error:

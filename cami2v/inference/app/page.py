@@ -20,6 +20,8 @@ TITLE = "cami2v"
 OWN_SAMPLER = "the model's own"
 SAMPLERS = [OWN_SAMPLER, "ddim", "dpm_solver", "unipc"]
 READY = "Ready."
+PUBLISHED_LOWEST = 900
+"""Timestep down to which RealCam-I2V follows the scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,9 @@ class Page:
     sampler: gr.Dropdown
     guidance: gr.Slider
     camera_guidance: gr.Slider
+    follow: gr.Checkbox
+    lowest: gr.Number
+    metres: gr.Number
     generate: gr.Button
     cancel: gr.Button
     progress: gr.HTML
@@ -176,6 +181,18 @@ def _video(studio: Studio, sheet: ModelSheet) -> dict[str, Any]:
                 parts["camera_guidance"] = gr.Slider(
                     0, 10, value=sheet.camera_guidance, step=0.1, label="Camera guidance", min_width=150
                 )
+            with gr.Row():
+                parts["follow"] = gr.Checkbox(
+                    False, label="Follow the scene in the first steps", info="RealCam-I2V; needs depth in metres",
+                    min_width=200, elem_id="follow",
+                )  # fmt: skip
+                parts["lowest"] = gr.Number(
+                    PUBLISHED_LOWEST, label="Down to timestep", precision=0, minimum=0, maximum=999, min_width=110
+                )
+                parts["metres"] = gr.Number(
+                    None, label="Metres per unit", info="empty: a model in metres", minimum=1e-6, min_width=110,
+                    elem_id="metres",
+                )  # fmt: skip
             parts["negative"] = gr.Textbox(label="Negative caption", lines=1, max_lines=2, max_length=2000)
         with gr.Row(elem_id="go"):
             parts["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", min_width=140, scale=3)

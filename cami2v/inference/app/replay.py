@@ -14,6 +14,7 @@ from cami2v.inference.app.settings import Limits
 from cami2v.inference.pipeline import Pipeline
 from cami2v.inference.record import Record
 from cami2v.inference.request import Request
+from cami2v.inference.scene import Depth
 from cami2v.inference.settings import Picture, open_picture
 from cami2v.inference.source import differing_weights
 from cami2v.video import read_comment
@@ -29,6 +30,8 @@ class Replay:
     request: Request
     picture: Picture
     frames_sha256: str
+    record: Record
+    """As the file carries it."""
 
     @classmethod
     def from_file(cls, path: Path, name: str, limits: Limits) -> Replay:
@@ -53,7 +56,7 @@ class Replay:
                 picture = open_picture(opened)[1]
         except (UnidentifiedImageError, OSError, SyntaxError, binascii.Error) as error:
             raise ValueError(f"{name}: its picture cannot be read") from error
-        return cls(request=record.request, picture=picture, frames_sha256=record.frames_sha256)
+        return cls(request=record.request, picture=picture, frames_sha256=record.frames_sha256, record=record)
 
     def check(self, pipeline: Pipeline, made_by: str, limits: Limits) -> None:
         """Raise ValueError in one line where a model is another one, or the request is beyond the limits."""
@@ -72,10 +75,15 @@ class Replay:
                 f"replay: {request.window} frames of {request.width}x{request.height} at once; {made_by} makes "
                 f"{own.frames} of {own.width}x{own.height}"
             )
-        if request.noise_shaping is not None:
-            raise ValueError("replay: the scene of its picture shaped this video; use cami2v sample --replay")
         if request.precision != pipeline.precision:
             raise ValueError(f"replay: made in {request.precision}, {made_by} computes in {pipeline.precision} here")
+
+    def depth(self) -> Depth | None:
+        """Return the depth of the picture's scene, of a size that `check` judged. Raises ValueError for a missing one."""
+        depth = self.record.depth_map()
+        if depth is None and self.request.noise_shaping is not None:
+            raise ValueError("replay: the picture's scene shaped this video, and the file does not carry its depth")
+        return depth
 
     def verdict(self, again: str) -> str:
         """Say whether it came out the same, by the hash of its frames."""

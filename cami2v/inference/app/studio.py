@@ -24,6 +24,7 @@ from cami2v.inference.captioner import CaptionerSettings
 from cami2v.inference.pipeline import Generated, Pipeline
 from cami2v.inference.progress import Progress
 from cami2v.inference.request import Request, SamplerKind
+from cami2v.inference.scene import Depth
 from cami2v.inference.settings import Picture, open_picture
 
 GUARDS = GuardSettings(camera_alive="error", camera_alive_step=1)
@@ -46,6 +47,9 @@ class VideoFields:
     guidance_scale: float
     camera_guidance: float
     seed: int
+    noise_shaping: int | None = None
+    """The lowest timestep that follows the picture's scene; None: none does (docs/realcam.md)."""
+    metres_per_unit: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +167,13 @@ class Studio:
         """Make a video; bad fields become the end of the job."""
 
         def work(job: Job) -> Made:
-            if visit.subject is None:
+            subject = visit.subject
+            if subject is None:
                 raise ValueError("picture: none yet; hand one in, or take an example")
             self._check("frames", fields.frames)
             self._check("steps", fields.steps)
             cameras, name = editor.cameras(fields.frames), editor.name()
-            picture = open_picture(visit.subject.picture)
+            picture = open_picture(subject.picture)
             job.tell(f"loading {choice.name}")
             with self.models.using(choice.name, choice.load) as pipeline:
                 (request,) = pipeline.requests(
@@ -181,7 +186,11 @@ class Studio:
                 )
                 # The poses are what counts; the name is for people.
                 request = dataclasses.replace(request, trajectory=name)
-                return self._make(visit, job, pipeline, choice, request, picture[1])
+                depth = None
+                if request.noise_shaping is not None:
+                    job.tell("measuring the scene")
+                    depth = pipeline.scene_depth(request, picture[1], subject.depth)
+                return self._make(visit, job, pipeline, choice, request, picture[1], depth)
 
         return job.follow(work)
 
@@ -194,7 +203,7 @@ class Studio:
             job.tell(f"loading {choice.name}")
             with self.models.using(choice.name, choice.load) as pipeline:
                 replay.check(pipeline, choice.name, self.limits)
-                made = self._make(visit, job, pipeline, choice, replay.request, replay.picture)
+                made = self._make(visit, job, pipeline, choice, replay.request, replay.picture, replay.depth())
             verdict = replay.verdict(made.result.frames_sha256)
             return dataclasses.replace(made, remarks=(verdict, *made.remarks))
 
@@ -205,13 +214,22 @@ class Studio:
         return next(choice for choice in self.choices if choice.name == result.made_by)
 
     def _make(
-        self, visit: Visit, job: Job, pipeline: Pipeline, choice: ModelChoice, request: Request, picture: Picture
+        self,
+        visit: Visit,
+        job: Job,
+        pipeline: Pipeline,
+        choice: ModelChoice,
+        request: Request,
+        picture: Picture,
+        depth: Depth | None,
     ) -> Made:
         start = time.monotonic()
         job.tell("looking whether the camera changes anything")
         remark = self._camera_remark(pipeline, choice, picture)
         job.tell("encoding the picture")
-        made: Generated = pipeline.generate([request], [picture], on_progress=job.tell, cancel=lambda: job.stopped)[0]
+        made: Generated = pipeline.generate(
+            [request], [picture], depths=[depth], on_progress=job.tell, cancel=lambda: job.stopped
+        )[0]
         visit.made += 1
         seconds = time.monotonic() - start
         result = self.gallery.add(made, number=visit.made, made_by=choice.name, seconds=seconds)
