@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,12 +25,13 @@ def tiny_unet(
     *,
     latent_channels: int = 4,
     activation_checkpointing: bool = False,
+    widths: Sequence[int] = (32, 64),
 ) -> DynamiCrafterUNet:
-    """Build a two-level U-Net, everything its initialisation sets to zero made random."""
+    """Build a U-Net of two levels, everything its initialisation sets to zero made random."""
     torch.manual_seed(0)
     unet = DynamiCrafterUNet(
         latent_channels=latent_channels,
-        widths=[32, 64],
+        widths=list(widths),
         residual_blocks=1,
         attention_downsamples=[1, 2],
         head_width=16,

@@ -52,6 +52,9 @@ def attend(
 
 def _flex_attention(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask | None) -> Tensor:
     attended: Any
+    if torch.compiler.is_compiling():  # the whole denoiser is: this is part of it
+        attended = flex_attention(query, key, value, block_mask=blocks)
+        return attended
     if query.is_cuda:
         attended = _compiled()(query, key, value, block_mask=blocks)
         return attended
@@ -106,7 +109,9 @@ def block_mask(bands: EpipolarBands, always_visible: int) -> BlockMask:
 def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
     """Return the band test as FlexAttention calls it: (clip, head, query, key) -> may attend, in the order of tiles."""
     grid, options = bands.grid, bands.options
-    cells, half_width, visible_keys = grid.cells, grid.half_width, bands.shape[2]
+    cells, visible_keys = grid.cells, bands.shape[2]
+    # A tensor: levels differ in it, and FlexAttention takes no number with a fraction that changes between calls.
+    half_width = torch.full((), grid.half_width, device=bands.fundamental.device)
     order = tile_order(grid, bands.fundamental.device)
     xs, ys = (grid.centres(each).float() for each in (order % grid.columns, order // grid.columns))
     queries = token_order(bands, always_visible)[0].places

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cami2v.attention.core import AttentionCore
+from cami2v.attention.core import AttentionCore, prepare
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
 from cami2v.backbones.initialisation import zero_initialised
@@ -65,7 +65,7 @@ class EpipolarAttention(nn.Module):
         always_visible = 0
         if self.register_tokens is not None:
             always_visible = self.register_tokens.shape[1]
-            registers = repeat(self.register_tokens.to(context.dtype), "1 r c -> b r c", b=context.shape[0])
+            registers = self.register_tokens.to(context.dtype).expand(context.shape[0], -1, -1)
             context = torch.cat([registers, context], dim=1)
         attended = self.attention(
             self.to_query(tokens),
@@ -132,7 +132,8 @@ class CamI2VAdapter(CameraAdapter):
         # A batch of several guidance branches has one mask for all of them.
         clips = grid.batch if mask is None else mask.shape[0]
         parts = zip(tokens.split(clips), context.split(clips), strict=True)
-        attended = torch.cat([self.epipolar(queries, keys, mask) for queries, keys in parts])
+        by_branch = [self.epipolar(queries, keys, mask) for queries, keys in parts]
+        attended = torch.cat(by_branch) if len(by_branch) > 1 else by_branch[0]
         return rearrange(attended, "b (f n) c -> (b n) f c", f=grid.frames)
 
 
@@ -183,20 +184,23 @@ class CamI2V(CameraControl):
         self.condition_frame_only = keys == "condition_frame"
         self.head_compression = head_compression
         self.mask_options = mask_options or EpipolarOptions()
-        self._levels_with_masks: set[int] = set()
+        self._masked_cores: dict[int, tuple[AttentionCore, ...]] = {}
+        """By level; those of the denoiser, not parts of this module."""
 
     def adapter_for(self, site: BlockSite) -> CameraAdapter | None:
         """Take every site but the initial attention; raises ValueError for a level that is not configured."""
         if site.kind == "initial":
             return None
         masked = site.downsample in self.attention_levels
-        if masked:
-            self._levels_with_masks.add(site.downsample)
+        epipolar = self._epipolar_attention(site, masked=masked)
+        if masked and epipolar is not None:
+            # In a tuple, for torch does not take the members of one for submodules.
+            self._masked_cores[site.downsample] = (epipolar.attention,)
         return CamI2VAdapter(
             site,
             insertion=self.insertion,
             pose_features=self.pose_encoder is not None,
-            epipolar=self._epipolar_attention(site, masked=masked),
+            epipolar=epipolar,
             masked=masked,
             condition_frame_only=self.condition_frame_only,
         )
@@ -237,7 +241,7 @@ class CamI2V(CameraControl):
         condition_frame: Int64[Tensor, " batch"],
         draws: Draws,
     ) -> MaskPyramid:
-        if not self._levels_with_masks:
+        if not self._masked_cores:
             return MaskPyramid(levels={})
         frames = poses.shape[1]
         perturbation = None
@@ -250,7 +254,7 @@ class CamI2V(CameraControl):
             key_intrinsics_on_both_sides=self.mask_options.key_intrinsics_on_both_sides,
         )
         masks = {}
-        for level in sorted(self._levels_with_masks):
+        for level, (core,) in sorted(self._masked_cores.items()):
             grid = CellGrid(
                 frames=frames,
                 height=cameras.height,
@@ -263,4 +267,6 @@ class CamI2V(CameraControl):
                 options=self.mask_options,
                 condition_frame=condition_frame if self.condition_frame_only else None,
             )
+            # Here and not at the first use: a compiled denoiser finds it as it finds the weights.
+            prepare(masks[level], always_visible=self.register_tokens, backend=core.backend)
         return MaskPyramid(levels=masks)
