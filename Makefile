@@ -48,11 +48,12 @@ check: setup  ## format, lint, types and the fast tests
 test: setup  ## every test this machine can run
 	$(BIN)/python -m pytest $(IN_PARALLEL) --durations=15
 
-bench: setup  ## on the CPU: what camera control and the trainer cost per step; raw videos, packed shards and caches side by side
-	@$(BIN)/python -m tools.benchmark
+bench: setup  ## on the CPU: epipolar attention, steps of every method, the trainer, the loader; writes docs/benchmarks/<date>-<hardware>.md
+	@$(BIN)/python -m tools.benchmark --page
 
-bench-gpu: setup  ## the same with backbone=dynamicrafter_256 on one GPU
-	@$(BIN)/python -m tools.benchmark --device cuda --backbone dynamicrafter_256
+bench-gpu: setup  ## the same code at full size on one GPU: 256x256 and 320x512, eager and compiled
+	@$(BIN)/python -m tools.benchmark attention steps trainer growth --page --device cuda --compile inductor \
+	  --backbone dynamicrafter_256 dynamicrafter_512 --camera cami2v
 
 clean:  ## remove caches and build products (never runs/ or $(VENV))
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ loader   samples per second and core: raw 720p videos, packed shards, cached lat
 trainer  the trainer's step over a bare one, the stall per checkpoint, a resume (--device, --backbone)
 packing  clips per second and core, and memory by number of clips: a few minutes
 fvd      CPU seconds per video, and memory by number of videos: a few minutes
+occupancy  what share of all pairs epipolar attention multiplies, for the poses of real clips (--clips): a few minutes
 growth   time and memory of epipolar attention by frames and by resolution, as a plot: some minutes (--device)
 
 Without a name: attention, steps, trainer and loader.
@@ -14,6 +15,7 @@ Without a name: attention, steps, trainer and loader.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 import tempfile
@@ -26,11 +28,13 @@ from tools.benchmark_attention import finest_level, measure_attention
 from tools.benchmark_clips import RenderedClips, posed, render
 from tools.benchmark_fvd import measure_fvd
 from tools.benchmark_growth import measure_growth
-from tools.benchmark_loader import LoaderOptions, measure_loader
+from tools.benchmark_loader import measure_loader
+from tools.benchmark_occupancy import measure_occupancy
 from tools.benchmark_packing import measure_packing
 from tools.benchmark_report import Report, write_json, write_markdown
 from tools.benchmark_steps import CAMERA_OF, StepCase, measure_steps
 from tools.benchmark_trainer import measure_trainer
+from tools.stored_sets import LoaderOptions
 
 PAGES = Path("docs/benchmarks")
 
@@ -53,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(reports, options.json)
     if options.page:
         command = ["python -m tools.benchmark", *_without_paths(sys.argv[1:] if arguments is None else arguments)]
-        print(write_markdown(reports, PAGES, " ".join(command)))
+        page = write_markdown(reports, PAGES, " ".join(command))
+        write_json(reports, page.with_suffix(".json"))
+        print(page)
     return 0
 
 
@@ -73,26 +79,40 @@ def _attention(options: argparse.Namespace) -> Report:
     return measure_attention(layers, options.attention_rounds)
 
 
+def _occupancy(options: argparse.Namespace) -> Report:
+    if options.clips is None or not options.clips.is_dir():
+        raise ValueError(f"--clips: got {options.clips}; occupancy needs a folder of posed videos")
+    return measure_occupancy(options.clips, options.frames, query_frames=6)
+
+
 def _growth(options: argparse.Namespace) -> Report:
     layer = finest_level(options.device, options.attention_frames, 256, 256)
     return measure_growth(layer, options.attention_rounds)
 
 
 def _steps(options: argparse.Namespace) -> Report:
-    return measure_steps(
-        StepCase(
-            backbone=options.backbone,
-            device=torch.device(options.device),
-            frames=options.frames,
-            rounds=options.rounds,
-            compile=options.compile,
-            cami2v=options.camera or CAMERA_OF[options.backbone],
+    found = [
+        measure_steps(
+            StepCase(
+                backbone=backbone,
+                device=torch.device(options.device),
+                frames=options.frames,
+                rounds=options.rounds,
+                compile=options.compile,
+                cami2v=options.camera or CAMERA_OF[backbone],
+            )
         )
+        for backbone in options.backbone
+    ]
+    return dataclasses.replace(
+        found[0],
+        tables=[table for report in found for table in report.tables],
+        numbers={report.numbers["backbone"]: report.numbers for report in found},
     )
 
 
 def _trainer(options: argparse.Namespace) -> Report:
-    return measure_trainer(options.backbone, torch.device(options.device), options.frames, options.rounds)
+    return measure_trainer(options.backbone[0], torch.device(options.device), options.frames, options.rounds)
 
 
 def _loader(options: argparse.Namespace) -> Report:
@@ -146,6 +166,7 @@ MEASURE = {
     "packing": _packing,
     "fvd": _fvd,
     "growth": _growth,
+    "occupancy": _occupancy,
 }
 PATH_OPTIONS = ("--json", "--folder", "--clips")
 
@@ -161,14 +182,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--frames", type=int, default=16, help="of a sample")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--page", action="store_true", help=f"also write the tables to {PAGES}/<date>-<hardware>.md")
+    parser.add_argument("--page", action="store_true", help=f"also write {PAGES}/<date>-<hardware>.md and .json")
     parser.add_argument("--folder", type=Path, default=Path("data/benchmark"), help="for rendered clips, which stay")
     attention = parser.add_argument_group("attention, growth (--device)")
     attention.add_argument("--attention-rounds", type=int, default=3)
     attention.add_argument("--attention-frames", type=int, default=16)
     steps = parser.add_argument_group("steps, trainer")
     steps.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    steps.add_argument("--backbone", choices=sorted(CAMERA_OF), default="tiny")
+    steps.add_argument(
+        "--backbone",
+        nargs="+",
+        choices=sorted(CAMERA_OF),
+        default=["tiny"],
+        help="several: steps of each",
+    )
     steps.add_argument("--camera", help="preset that stands for CamI2V; none: that of the backbone's published run")
     steps.add_argument("--compile", metavar="BACKEND", help="compile the denoiser for more rows (inductor, eager, ...)")
     loader = parser.add_argument_group("loader")

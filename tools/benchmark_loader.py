@@ -6,41 +6,20 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import decord
 import numpy as np
 import torch
-from einops import rearrange
 
-from cami2v.batch import Cameras, Clip, ClipBatch
-from cami2v.geometry.framing import frame_intrinsics, framing_for
-from data_pipeline.cache.encode import EncodeSettings, encode
-from data_pipeline.cache.manifest import Encoding
-from data_pipeline.cache.rows import NumberFormat
-from data_pipeline.layouts.clip import ReadSettings
-from data_pipeline.layouts.detect import open_source
-from data_pipeline.layouts.frames import VideoFile
+from cami2v.batch import ClipBatch
 from data_pipeline.loader import ClipLoader
-from data_pipeline.manifest import read_manifest
-from data_pipeline.pack import PackSettings, pack
-from data_pipeline.realestate10k.inspect import InspectedClip, inspect_clip
-from data_pipeline.stages import collate
-from launch.compose import compose_config, instantiate_part, quote, settings
 from tools.benchmark_report import Report, Table
 from tools.benchmark_stages import time_stages
+from tools.raw_videos import Draw, RawVideos
 from tools.rounds import Spread, take_turns, times_as_fast
+from tools.stored_sets import DEFAULT, FORMATS, LoaderOptions, Sets
 
-DEFAULT = "packed, the default"
-FORMATS: Mapping[str, Sequence[str]] = {
-    DEFAULT: (),
-    "packed, key frame every 8, no B-frames": ("gop=8", "b_frames=0"),
-    "packed, key frames only": ("gop=1", "b_frames=0"),
-    "packed, JPEG pictures": ("codec=mjpeg",),
-    "packed at short side 360": ("short_side=360",),
-}
 RAW = "raw videos, as published"
 RAW_BYTES = "raw videos, resized before they are floats"
 CACHED = "cached latents and text"
@@ -49,166 +28,6 @@ TARGETS = {DEFAULT: 25.0, CACHED_ALL: 500.0}
 BYTES_TARGET, WORKERS_TARGET = 1.5, 1.7
 _CACHED_SAMPLES = 25
 """A cached sample takes so little that a clock needs many of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderOptions:
-    """What is measured."""
-
-    frames: int
-    resolution: tuple[int, int]
-    stride: tuple[int, int]
-    rounds: int
-    samples: int
-    """Per round and variant."""
-    worker_samples: int
-    """Per timing of worker processes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A clip and the frames that a sample takes of it."""
-
-    clip_id: str
-    indices: np.ndarray
-    stride: int
-
-
-class RawVideos:
-    """What the published data set does for a sample: read cameras, decode at native size with decord, resize, crop."""
-
-    def __init__(self, folder: Path, resolution: tuple[int, int]) -> None:
-        reading = ReadSettings(layout="auto", frames_per_second=None, camera_axes=None, each_clip_is_a_source=True)
-        found = open_source(folder, reading).clips
-        self.clips = [inspect_clip(files, min_frames=1, default_caption="a video") for files in found]
-        self.by_id = {clip.files.clip_id: clip for clip in self.clips}
-        self.resolution = resolution
-
-    def load(self, draw: Draw, *, resize_bytes: bool) -> ClipBatch:
-        """Return the sample; `resize_bytes` resizes before the conversion to floats, which rounds but is faster."""
-        clip = self.by_id[draw.clip_id]
-        track = clip.files.track()
-        reader = decord.VideoReader(str(_video(clip)), ctx=decord.cpu(0), num_threads=1)
-        pixels = torch.from_numpy(reader.get_batch(clip.frame_indices[draw.indices].tolist()).asnumpy())
-        images = rearrange(pixels, "frames h w rgb -> frames rgb h w")
-        height, width = images.shape[2:]
-        framing = framing_for(height, width, self.resolution, clip.pixel_aspect)
-        resized = torch.nn.functional.interpolate(
-            images if resize_bytes else images.float(), size=framing.resized, mode="bilinear", antialias=True
-        )
-        bottom, right = framing.top + framing.height, framing.left + framing.width
-        cropped = resized[..., framing.top : bottom, framing.left : right]
-        normalized = torch.from_numpy(track.intrinsics_normalized[draw.indices])
-        single = Clip(
-            clip_id=draw.clip_id,
-            caption=clip.captions[0],
-            seed=0,
-            video=(cropped.float() / 255 - 0.5) * 2,
-            pixel_aspect=1.0,
-            cameras=Cameras(
-                world_to_camera=torch.from_numpy(track.world_to_camera[draw.indices]),
-                intrinsics_pixels=frame_intrinsics(normalized, framing),
-                translation_scale=torch.ones(len(draw.indices), dtype=torch.float64),
-                height=framing.height,
-                width=framing.width,
-            ),
-            frame_indices=torch.from_numpy(draw.indices),
-            frame_stride=draw.stride,
-            frames_per_second=clip.frames_per_second / draw.stride,
-        )
-        return collate([single])
-
-    @property
-    def bytes_per_clip(self) -> float:
-        """Return the size of the videos over the number of their clips."""
-        return sum(path.stat().st_size for path in {_video(clip) for clip in self.clips}) / len(self.clips)
-
-
-class Sets:
-    """The same clips as shard sets and caches, in one folder; those that are there are used again."""
-
-    def __init__(self, clips: Path, folder: Path, options: LoaderOptions) -> None:
-        self.clips = clips
-        self.folder = folder
-        self.options = options
-
-    def pack(self, name: str) -> Path:
-        """Return the shard set in a format of `FORMATS`."""
-        output = self.folder / ("-".join(FORMATS[name]).replace("=", "") or "default")
-        overrides = [f"pack.frame_format.{each}" for each in FORMATS[name]]
-        fixed = ["pack.splits={train:1.0,validation:0.0,test:0.0}", "pack.min_shards=2", "pack.overwrite=true"]
-        reading = ["pack.reading.each_clip_is_a_source=true", "pack.default_caption='a video'"]
-        config = compose_config("pack", [*overrides, *fixed, *reading, f"pack.min_frames={self.options.frames}"])
-        pack(self.clips, output, settings(config.pack, PackSettings, "pack"), generator={}, progress=False)
-        return output
-
-    def cache(self, shards: Path, *, image_tokens: bool) -> Path:
-        """Return a cache with the sizes of the published towers; what is in it does not change what reading costs."""
-        output = self.folder / ("cache-image" if image_tokens else "cache")
-        loader = self.loader(shards)
-        towers = {"first_stage": "sizes", "text": "sizes"} | ({"image": "sizes"} if image_tokens else {})
-        encode(
-            loader.store,
-            loader.manifest,
-            output,
-            encoding=Encoding(
-                encoders=towers,
-                resolution=self.options.resolution,
-                dtype=NumberFormat.FP16,
-                precision="fp32",
-                frames_at_once=16,
-            ),
-            settings=EncodeSettings(
-                splits=None,
-                image_tokens=image_tokens,
-                dtype=NumberFormat.FP16,
-                precision=NumberFormat.FP32,
-                frames_at_once=16,
-                num_workers=0,
-                overwrite=True,
-                task=None,
-                tasks=1,
-            ),
-            towers=PublishedSizes(),
-            generator={},
-            progress=False,
-        )
-        return output
-
-    def loader(self, shards: Path, *, workers: int = 0, cache: Path | None = None) -> ClipLoader:
-        """Open a set as training does."""
-        height, width = self.options.resolution
-        splits = read_manifest(shards).splits
-        overrides = [
-            f"data.shards={quote(str(shards))}",
-            f"data.split={max(splits, key=lambda name: splits[name].samples)}",
-            f"data.frames={self.options.frames}",
-            f"data.resolution=[{height},{width}]",
-            f"data.frame_stride={list(self.options.stride)}",
-            f"data.num_workers={workers}",
-            "data.shared_shards=allow",
-            *([f"+data.cache={quote(str(cache))}"] if cache else []),
-        ]
-        loader: ClipLoader = instantiate_part(compose_config("train", overrides).data, "data")
-        return loader
-
-
-class PublishedSizes:
-    """Stands in for DynamiCrafter's frozen towers: arrays of their sizes, without their work."""
-
-    latent_channels = 4
-
-    def moments(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return eight channels at an eighth of the size."""
-        return torch.nn.functional.avg_pool2d(frames, 8)[:, [0, 1, 2, 0, 1, 2, 0, 1]]
-
-    def text_tokens(self, captions: Sequence[str]) -> torch.Tensor:
-        """Return OpenCLIP ViT-H's 77 tokens of width 1024."""
-        return torch.ones(len(captions), 77, 1024)
-
-    def image_tokens(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return OpenCLIP ViT-H's 257 tokens of width 1280."""
-        return torch.ones(len(frames), 257, 1280)
 
 
 def measure_loader(clips: Path, folder: Path, options: LoaderOptions) -> Report:
@@ -255,7 +74,7 @@ def _measure(clips: Path, folder: Path, options: LoaderOptions) -> Report:
     }
     workers = _worker_rates(sets, shards[DEFAULT], options)
     stages = time_stages(loaders[DEFAULT], options.rounds * options.samples)
-    found = {"clips": _describe(raw), "settings": _plain(options), "variants": numbers, "workers": workers}
+    found = {"clips": raw.describe(), "settings": _plain(options), "variants": numbers, "workers": workers}
     tables = [_variants_table(raw, options, seconds, sizes, quality, skipped), _workers_table(workers)]
     return Report(
         name="loader",
@@ -340,7 +159,7 @@ def _variants_table(
         ]
         for name, values in seconds.items()
     ]
-    said = _describe(raw)
+    said = raw.describe()
     height, width = options.resolution
     replaced = sum(skipped.values())
     notes = [
@@ -395,24 +214,8 @@ def _verdict(reached: bool) -> str:
     return "reached" if reached else "missed"
 
 
-def _describe(raw: RawVideos) -> dict[str, Any]:
-    sizes = sorted({(clip.native_width, clip.native_height) for clip in raw.clips})
-    frames = sorted(len(clip.frame_indices) for clip in raw.clips)
-    return {
-        "clips": len(raw.clips),
-        "frames": str(frames[0]) if frames[0] == frames[-1] else f"{frames[0]} to {frames[-1]}",
-        "size": ", ".join(f"{width}x{height}" for width, height in sizes),
-    }
-
-
 def _plain(options: LoaderOptions) -> dict[str, Any]:
     return {name: getattr(options, name) for name in LoaderOptions.__slots__}
-
-
-def _video(clip: InspectedClip) -> Path:
-    if not isinstance(clip.frame_source, VideoFile):
-        raise ValueError(f"{clip.files.where}: its frames are no video file; --clips takes folders of videos")
-    return clip.frame_source.path
 
 
 def _tar_bytes(folder: Path) -> int:

@@ -88,7 +88,10 @@ def bundles_of(bands: EpipolarBands) -> list[list[list[list[Bundles]]]]:
         bands.prepared["bundles"] = [
             [
                 _together(
-                    [_bundles(FramePair.of(bands, clip, frame, slot), order) for slot, order in enumerate(orders)]
+                    [
+                        bundles_of_pair(FramePair.of(bands, clip, frame, slot), order)
+                        for slot, order in enumerate(orders)
+                    ]
                 )
                 for frame, orders in enumerate(_orders(bands, clip, key_frames))
             ]
@@ -127,7 +130,8 @@ def _together(found: list[list[Bundles]]) -> list[list[Bundles]]:
     return [[Bundles(queries=next(views), keys=next(views)) for _ in pair] for pair in found]
 
 
-def _bundles(pair: FramePair, order: Int64[Tensor, " cells"]) -> list[Bundles]:
+def bundles_of_pair(pair: FramePair, order: Int64[Tensor, " cells"]) -> list[Bundles]:
+    """Return the bundles of a pair of frames, its query cells taken in `order`."""
     cells = pair.bands.grid.cells
     missing = -cells % BUNDLE
     nobody = order.new_full((missing,), cells)

@@ -11,11 +11,12 @@ import torch
 
 from cami2v.video import write_mp4
 from tools.benchmark import main
-from tools.benchmark_loader import CACHED_ALL, DEFAULT, FORMATS, RAW, TARGETS
+from tools.benchmark_loader import CACHED_ALL, RAW, TARGETS
 from tools.benchmark_report import Report, Table, write_markdown
 from tools.benchmark_steps import BARE, CAMERA, CAMI2V, DENSE_MASK, ONE_BY_ONE, StepCase, measure_steps
 from tools.orbit_clip import orbit_batch
 from tools.rounds import Spread, take_turns, times_as_fast
+from tools.stored_sets import DEFAULT, FORMATS
 
 
 def test_every_variant_takes_its_turn_in_every_round():

@@ -58,6 +58,7 @@ def test_a_page_holds_no_path_of_the_machine(tmp_path: Path, monkeypatch: pytest
     assert f"![Growth]({picture})" in text
     assert (page.parent / picture).read_bytes() == b"png"
     assert json.loads(file.read_text())["growth"]["benchmark"] == "growth"
+    assert page.with_suffix(".json").read_text() == file.read_text()
 
 
 def cost(layer: Layer, power: int) -> Cost:
