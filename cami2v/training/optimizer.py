@@ -22,6 +22,8 @@ class OptimizerSettings:
     schedule: Literal["constant", "cosine"]
     """After the warm-up; `cosine` falls to zero at trainer.max_steps."""
     warmup_steps: int
+    fused: bool = False
+    """Update all weights in one kernel: fewer passes over memory, results equal to rounding only."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for values no optimizer can work with."""
@@ -53,4 +55,5 @@ def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramet
         betas=settings.betas,
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
+        fused=settings.fused or None,  # None: torch chooses among the others
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cami2v.attention.core import choose_attention
+from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.camera_control.cameractrl import CameraCtrl
 from cami2v.camera_control.motionctrl import MotionCtrl
 from cami2v.draws import Draws
@@ -78,7 +79,9 @@ def test_block_lists_are_built_without_waiting(monkeypatch: pytest.MonkeyPatch) 
             tiny_cameras(), condition_frame=torch.zeros(2, dtype=torch.int64), draws=Draws(torch.tensor([1, 2]))
         )
     assert waits.seen == ["tolist"], "of the seeds, before anything is on a device"
-    assert all("flex/4" in mask.prepared for mask in condition.masks.levels.values())
+    masks = list(condition.masks.levels.values())
+    assert masks
+    assert all(isinstance(mask, EpipolarBands) and "flex/4" in mask.prepared for mask in masks)
 
 
 def test_waiting_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 import dataclasses
 
 import pytest
+import torch
 
-from cami2v.training.optimizer import OptimizerSettings
+from cami2v.training.optimizer import OptimizerSettings, build_optimizer
 from tests.cami2v.training.toys import OPTIMIZER
 
 
@@ -21,6 +22,20 @@ def test_cosine_starts_at_the_full_rate_and_ends_at_zero() -> None:
     assert cosine.learning_rate_at(0, 10) == pytest.approx(0.1)
     assert cosine.learning_rate_at(5, 10) == pytest.approx(0.05)
     assert cosine.learning_rate_at(10, 10) == pytest.approx(0.0)
+
+
+def test_the_fused_update_is_the_same_update() -> None:
+    updated = []
+    for fused in (False, True):
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, 7))
+        optimizer = build_optimizer(settings(fused=fused), [weight])
+        assert optimizer.defaults["fused"] is (True if fused else None)
+        for _ in range(3):
+            weight.grad = weight.detach().square() + 0.1
+            optimizer.step()
+        updated.append(weight.detach().clone())
+    assert not torch.equal(updated[0], torch.linspace(-1, 1, 7))
+    torch.testing.assert_close(updated[1], updated[0])
 
 
 @pytest.mark.parametrize(
