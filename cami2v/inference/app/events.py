@@ -15,7 +15,7 @@ from cami2v.inference.app.examples import examples
 from cami2v.inference.app.job import Finished
 from cami2v.inference.app.models import methods_of
 from cami2v.inference.app.page import OWN_SAMPLER, Page
-from cami2v.inference.app.path_fields import NOTHING, number
+from cami2v.inference.app.path_fields import NOTHING, number, optional
 from cami2v.inference.app.replay import Replay
 from cami2v.inference.app.studio import Made, Studio, VideoFields
 from cami2v.inference.app.uploads import handed_in, shown_name
@@ -26,6 +26,7 @@ HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, **HIDDEN}
 """Whatever uses a model waits for its turn."""
 SEEDS = 2**31
+WIDEST, MOST_METRES = 175.0, 1e6
 
 
 class Events:
@@ -175,7 +176,8 @@ class Events:
         try:
             editor = path_fields.read(fields, visit)
             preview = self.studio.show(
-                visit, editor, frames=int(number(frames, "frames")), field_of_view_degrees=angle,
+                visit, editor, frames=int(number(frames, "frames")),
+                field_of_view_degrees=optional(angle, "field of view", WIDEST),
                 wall_distance=number(wall, "distance of the picture"),
             )  # fmt: skip
         except ValueError as error:
@@ -226,13 +228,14 @@ class Events:
                 steps=int(number(steps, "steps")), sampler=None if sampler == OWN_SAMPLER else sampler,
                 guidance_scale=number(guidance, "guidance"), camera_guidance=number(camera, "camera guidance"),
                 seed=int(seed or 0), noise_shaping=int(number(lowest, "timestep")) if follow else None,
-                metres_per_unit=None if metres is None else number(metres, "metres per unit"),
+                metres_per_unit=optional(metres, "metres per unit", MOST_METRES),
             )  # fmt: skip
             choice, editor = self.studio.choice(method, checkpoint), path_fields.read(fields, visit)
+            view = optional(angle, "field of view", WIDEST)
         except ValueError as error:
             yield self._ended(visit, "failed", f"{error}")
             return
-        yield from self._follow(visit, self.studio.generate(visit, visit.job, choice, editor, video, angle))
+        yield from self._follow(visit, self.studio.generate(visit, visit.job, choice, editor, video, view))
 
     def replay(
         self, method: str, checkpoint: str, number: int | None, file: str | None, request: gr.Request

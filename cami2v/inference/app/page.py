@@ -115,15 +115,15 @@ def _picture(studio: Studio) -> dict[str, Any]:
         with gr.Accordion("Lens and depth", open=False):
             with gr.Row():
                 parts["field_of_view"] = gr.Number(
-                    None, label="Horizontal field of view, degrees", info="empty: 90 along the longer side",
-                    minimum=1, maximum=175, min_width=180, elem_id="field-of-view",
+                    0, label="Horizontal view, degrees", info="0: 90 along the longer side",
+                    min_width=180, elem_id="field-of-view",
                 )  # fmt: skip
                 parts["wall"] = gr.Slider(
                     0.2, 20, value=studio.preview.wall_distance, step=0.1, min_width=180, elem_id="wall",
-                    label="Distance of the picture where its depth is unknown", info="preview only; scene units",
+                    label="Distance without depth", info="of the preview's wall, scene units",
                 )  # fmt: skip
             parts["depth_map"] = gr.File(
-                label="Depth map for the preview: 16-bit PNG, thousandths of a unit", file_types=[".png"], height=90
+                label="Depth map: 16-bit PNG, thousandths of a unit", file_types=[".png"], height=120
             )
     return parts
 
@@ -190,7 +190,7 @@ def _video(studio: Studio, sheet: ModelSheet) -> dict[str, Any]:
                     PUBLISHED_LOWEST, label="Down to timestep", precision=0, minimum=0, maximum=999, min_width=110
                 )
                 parts["metres"] = gr.Number(
-                    None, label="Metres per unit", info="empty: a model in metres", minimum=1e-6, min_width=110,
+                    0, label="Metres per unit", info="0: a model in metres", min_width=110,
                     elem_id="metres",
                 )  # fmt: skip
             parts["negative"] = gr.Textbox(label="Negative caption", lines=1, max_lines=2, max_length=2000)
@@ -221,8 +221,8 @@ def _gallery() -> dict[str, Any]:
             with gr.Column(scale=5, min_width=300):
                 parts: dict[str, Any] = {
                     "gallery": gr.Gallery(
-                        show_label=False, columns=4, height="auto", interactive=False, elem_id="gallery",
-                        object_fit="contain", buttons=["download"],
+                        show_label=False, columns=3, fit_columns=False, height="auto", interactive=False,
+                        elem_id="gallery", object_fit="contain", buttons=["download"],
                     )
                 }  # fmt: skip
                 parts["gallery_notice"] = gr.HTML(elem_id="gallery-notice")
@@ -238,7 +238,7 @@ def _gallery() -> dict[str, Any]:
                     gr.HTML(notice("Makes a video again from its own record and compares every frame.", "hint"))
                     parts["replayed"] = gr.Dropdown([], label="Of this page", elem_id="replayed")
                     parts["replay_file"] = gr.File(
-                        label="Or an mp4 of cami2v sample or this app", file_types=[".mp4"], height=90,
+                        label="Or an mp4 of cami2v sample or this app", file_types=[".mp4"], height=120,
                         elem_id="replay-file",
                     )  # fmt: skip
                     parts["replay"] = gr.Button("Make it again", elem_id="replay", size="sm")

@@ -66,6 +66,16 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
+def optional(value: Any, name: str, most: float) -> float | None:
+    """Read a number that may be missing; 0 is none: so an emptied field says as well. Raises ValueError outside."""
+    if not value:
+        return None
+    read = number(value, name)
+    if not 0 < read <= most:
+        raise ValueError(f"{name}: got {read:g}; choose a number above 0, at most {most:g}, or leave it empty")
+    return read
+
+
 def _read_names() -> list[str]:
     return [field.name for field in fields(PathFields) if field.name not in OTHERS]
 
@@ -109,7 +119,7 @@ def build() -> PathFields:
         with gr.Row():
             ease = gr.Dropdown(["linear", *EASINGS], value="linear", label="Easing", min_width=140)
             speed = gr.Slider(0.1, 4, value=1, step=0.05, label="Speed", elem_id="speed", min_width=160)
-            scale = gr.Slider(0.05, 5, value=1, step=0.05, label="Scale of the moves", elem_id="scale", min_width=160)
+            scale = gr.Slider(0.05, 5, value=1, step=0.05, label="Scale", elem_id="scale", min_width=160)
         with gr.Row():
             start = gr.Slider(0, 1, value=0, step=0.01, label="From", min_width=140)
             end = gr.Slider(0, 1, value=1, step=0.01, label="To", min_width=140)

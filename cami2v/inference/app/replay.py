@@ -79,7 +79,7 @@ class Replay:
             raise ValueError(f"replay: made in {request.precision}, {made_by} computes in {pipeline.precision} here")
 
     def depth(self) -> Depth | None:
-        """Return the depth of the picture's scene, of a size that `check` judged. Raises ValueError for a missing one."""
+        """Return the depth of the picture's scene, of a size that `check` judged. Raises ValueError for none."""
         depth = self.record.depth_map()
         if depth is None and self.request.noise_shaping is not None:
             raise ValueError("replay: the picture's scene shaped this video, and the file does not carry its depth")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cami2v.inference.app.camera_path import KEY_FRAMES, Editor, one_more
-from cami2v.inference.app.path_fields import number
+from cami2v.inference.app.path_fields import number, optional
 from cami2v.trajectories.choose import choose, open_path
 
 PLAIN = Editor(
@@ -87,3 +87,7 @@ def test_a_deleted_number_is_named() -> None:
     assert number(2, "speed") == 2.0
     with pytest.raises(ValueError, match="speed: is empty; give a number"):
         number(None, "speed")
+    assert [optional(value, "view", 175.0) for value in (None, 0, 68)] == [None, None, 68.0]
+    for wrong in (-1, 176):
+        with pytest.raises(ValueError, match="view: got .*; choose a number above 0, at most 175"):
+            optional(wrong, "view", 175.0)
