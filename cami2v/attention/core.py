@@ -48,6 +48,17 @@ def attend(
     return rearrange(attended, "b h n c -> b n (h c)")
 
 
+def prepare(mask: AttentionMask, *, always_visible: int, backend: AttentionChoice) -> None:
+    """Build what attention under a mask shares between layers, denoising steps and branches, ahead of its first use."""
+    if not isinstance(mask, EpipolarBands):
+        return
+    chosen = pick(backend, mask, device=mask.fundamental.device, differentiated=False)
+    if chosen == "flex":
+        flex.block_mask(mask, always_visible)
+    else:
+        sdpa.prepare(mask)
+
+
 class AttentionCore(nn.Module):
     """The part of an attention layer without parameters: heads, and the backend that `choose_attention` sets.
 
@@ -79,6 +90,10 @@ class AttentionCore(nn.Module):
             always_visible=always_visible,
             backend=self.backend,
         )
+
+    def prepare(self, mask: AttentionMask, *, always_visible: int) -> None:
+        """Build what all layers share of a mask, ahead of its first use."""
+        prepare(mask, always_visible=always_visible, backend=self.backend)
 
     def extra_repr(self) -> str:
         """Show the settings where the model is printed."""

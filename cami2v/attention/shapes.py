@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cami2v.attention.core import AttentionCore
+from cami2v.attention.masks import AttentionMask
 
 
 class CountedCore(AttentionCore):
@@ -28,6 +29,9 @@ class CountedCore(AttentionCore):
             heads = [x.to(torch.get_autocast_dtype("cpu")) for x in heads]
         attended = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads)[0]
         return attended.transpose(1, 2).flatten(-2)
+
+    def prepare(self, mask: AttentionMask, *, always_visible: int) -> None:
+        """Build nothing."""
 
 
 def count_attention(model: nn.Module) -> None:

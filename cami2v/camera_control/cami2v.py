@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cami2v.attention.core import AttentionCore, prepare
+from cami2v.attention.core import AttentionCore
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
 from cami2v.backbones.initialisation import zero_initialised
@@ -184,8 +184,8 @@ class CamI2V(CameraControl):
         self.condition_frame_only = keys == "condition_frame"
         self.head_compression = head_compression
         self.mask_options = mask_options or EpipolarOptions()
-        self._masked_cores: dict[int, tuple[AttentionCore, ...]] = {}
-        """By level; those of the denoiser, not parts of this module."""
+        self._masked: dict[int, tuple[EpipolarAttention]] = {}
+        """A layer of each level with masks. The denoiser's, not part of this module: hence in a tuple."""
 
     def adapter_for(self, site: BlockSite) -> CameraAdapter | None:
         """Take every site but the initial attention; raises ValueError for a level that is not configured."""
@@ -194,8 +194,7 @@ class CamI2V(CameraControl):
         masked = site.downsample in self.attention_levels
         epipolar = self._epipolar_attention(site, masked=masked)
         if masked and epipolar is not None:
-            # In a tuple, for torch does not take the members of one for submodules.
-            self._masked_cores[site.downsample] = (epipolar.attention,)
+            self._masked[site.downsample] = (epipolar,)
         return CamI2VAdapter(
             site,
             insertion=self.insertion,
@@ -241,7 +240,7 @@ class CamI2V(CameraControl):
         condition_frame: Int64[Tensor, " batch"],
         draws: Draws,
     ) -> MaskPyramid:
-        if not self._masked_cores:
+        if not self._masked:
             return MaskPyramid(levels={})
         frames = poses.shape[1]
         perturbation = None
@@ -254,7 +253,7 @@ class CamI2V(CameraControl):
             key_intrinsics_on_both_sides=self.mask_options.key_intrinsics_on_both_sides,
         )
         masks = {}
-        for level, (core,) in sorted(self._masked_cores.items()):
+        for level, (layer,) in sorted(self._masked.items()):
             grid = CellGrid(
                 frames=frames,
                 height=cameras.height,
@@ -268,5 +267,5 @@ class CamI2V(CameraControl):
                 condition_frame=condition_frame if self.condition_frame_only else None,
             )
             # Here and not at the first use: a compiled denoiser finds it as it finds the weights.
-            prepare(masks[level], always_visible=self.register_tokens, backend=core.backend)
+            layer.attention.prepare(masks[level], always_visible=self.register_tokens)
         return MaskPyramid(levels=masks)
