@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from cami2v.assembly import assemble_model
 from cami2v.attention.choice import AttentionChoice
 from cami2v.attention.core import choose_attention
+from cami2v.checkpoints.safetensors_files import write_safetensors
 from cami2v.file_hash import file_sha256
 from cami2v.inference.settings import Defaults
 from cami2v.inference.source import PARTS, PipelineSource
@@ -44,8 +45,13 @@ def export(source: PipelineSource, folder: Path, *, card: str) -> None:
         raise ValueError(f"{folder}: exists; choose another folder to export to")
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in source.model.state_dict().items()}
-    save_file(weights, partial / WEIGHTS, metadata={"format": "pt", "cami2v": str(FORMAT)})
+    weights = source.model.state_dict()
+    write_safetensors(
+        partial / WEIGHTS,
+        {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()},
+        lambda name: weights[name].detach().cpu().contiguous(),
+        metadata={"format": "pt", "cami2v": str(FORMAT)},
+    )
     description = {
         "format": FORMAT,
         "config": _without_weights({key: source.config[key] for key in PARTS if source.config.get(key) is not None}),

@@ -168,6 +168,10 @@ def test_an_exported_folder_is_complete(pipeline: Pipeline, image: np.ndarray, t
     (made,) = pipeline(image, seed=1)
     (loaded,) = Pipeline.from_pretrained(folder)(image, seed=1)
     assert np.array_equal(loaded.frames, made.frames)
+    again = tmp_path / "again"
+    export(pipeline.source, again, card="# A model\n")
+    for each in folder.iterdir():
+        assert each.read_bytes() == (again / each.name).read_bytes()
     with pytest.raises(ValueError, match="exists; choose another folder"):
         export(pipeline.source, folder, card="")
     with pytest.raises(ValueError, match="an exported folder is complete; leave out experiment"):
