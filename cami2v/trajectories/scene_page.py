@@ -31,7 +31,8 @@ body { margin: 0; padding: 0; max-width: none; } h1 { display: none; } main { pa
 .stage { flex-wrap: nowrap; } .stage > * { flex: 1 1 0; min-width: 0; } .stage > .world { height: 19rem; width: auto; }
 .stage > .seen { width: auto !important; } .controls { max-width: none; margin: 0.4rem 0 0; font-size: 0.85rem; }
 .controls input { accent-color: #0b5cad; }
-.controls button { font: inherit; padding: 0.2rem 0.8rem; background: #fff; border: 1px solid #d0d7de; border-radius: 6px; }
+.controls button { font: inherit; padding: 0.2rem 0.8rem; background: #fff; border: 1px solid #d0d7de;
+  border-radius: 6px; }
 @media (max-width: 30rem) { .stage { display: block; } .stage > .world { width: 100%; height: 15rem; } }
 """
 
