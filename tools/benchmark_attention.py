@@ -79,7 +79,7 @@ def _cost_table(layer: Layer, costs: dict[str, list[Cost]]) -> Table:
         "in `times dense`.",
         f"Peaks in MiB above the inputs. Results ({some.output:.0f} MiB after the forward pass) and gradients "
         f"({some.gradients:.0f} MiB with the result and its own gradient) are in `peak`, for every implementation; "
-        "`beyond` is without them; seconds{' of the CPU' if layer.device == 'cpu' else ''} are medians, "
+        f"`beyond` is without them; seconds{' of the CPU' if layer.device == 'cpu' else ''} are medians, "
         "ratios are those of each round.",
     ]
     columns = ["variant", *_SECONDS, "times dense", *_PEAKS, *(f"{each} / dense" for each in _PEAKS[::2])]
