@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cami2v.attention import banded
+from cami2v.attention.bundles import bundles_of
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask, DenseMask
 
@@ -42,6 +43,14 @@ def attend_bands(
     if bands.shape[1] * bands.shape[2] <= SMALL_CLIP:
         return attend(query, key, value, _written_out(bands), always_visible)
     return banded.attend_bands(query, key, value, bands, always_visible)
+
+
+def prepare(bands: EpipolarBands) -> None:
+    """Build what `attend_bands` keeps with the bands."""
+    if bands.shape[1] * bands.shape[2] <= SMALL_CLIP:
+        _written_out(bands)
+    else:
+        bundles_of(bands)
 
 
 def _written_out(bands: EpipolarBands) -> DenseMask:
