@@ -65,7 +65,8 @@ class EpipolarAttention(nn.Module):
         always_visible = 0
         if self.register_tokens is not None:
             always_visible = self.register_tokens.shape[1]
-            registers = self.register_tokens.to(context.dtype).expand(context.shape[0], -1, -1)
+            # Without its axis of one: otherwise the gradient of a single clip keeps the strides of all keys.
+            registers = self.register_tokens.squeeze(0).to(context.dtype).expand(context.shape[0], -1, -1)
             context = torch.cat([registers, context], dim=1)
         attended = self.attention(
             self.to_query(tokens),

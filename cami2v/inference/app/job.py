@@ -73,8 +73,7 @@ class Job:
         thread = threading.Thread(target=run, name="cami2v-app-job", daemon=True)
         thread.start()
         try:
-            while (told := self._told.get()) is not None:
-                assert isinstance(told, (Progress, str))
+            while (told := self._newest()) is not None:
                 yield told
         finally:
             self.stop()
@@ -86,6 +85,14 @@ class Job:
         if isinstance(end, BaseException):
             raise end
         yield end
+
+    def _newest(self) -> Progress | str | None:
+        """Wait for word; of several the last one counts, for a page may be slower than the steps. None: the end."""
+        told = self._told.get()
+        while told is not None and not self._told.empty():
+            told = self._told.get()
+        assert told is None or isinstance(told, (Progress, str))
+        return told
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import weakref
 from typing import Any
 
@@ -13,11 +15,16 @@ from cami2v.inference.app.visit import Visit, Visits
 from cami2v.inference.progress import Progress, SamplingCancelledError
 
 
+def at(step: int) -> Progress:
+    return Progress(step=step, steps=1000, seconds=1.0)
+
+
 def steps(job: Job) -> int:
-    for step in range(1, 1000):
-        job.tell(Progress(step=step, steps=1000, seconds=1.0))
+    for step in range(1, 1001):
+        job.tell(at(step))
         if job.stopped:
             raise SamplingCancelledError("stopped")
+        time.sleep(0.01)
     return 5
 
 
@@ -29,11 +36,41 @@ def raises(error: Exception) -> Any:
 
 
 def test_a_job_tells_how_far_it_is_and_what_came_of_it() -> None:
+    heard = threading.Semaphore(0)
+
+    def work(job: Job) -> int:
+        for step in (1, 2, 3):
+            job.tell(at(step))
+            assert heard.acquire(timeout=60)
+        return 5
+
     job = Job()
-    told = list(job.follow(steps))
-    assert told[0] == Progress(step=1, steps=1000, seconds=1.0)
-    assert told[-1] == Finished(result=5)
+    told = []
+    for each in job.follow(work):
+        told.append(each)
+        heard.release()
+    assert told == [at(1), at(2), at(3), Finished(result=5)]
     assert not job.open
+
+
+def test_who_listens_slowly_hears_the_newest() -> None:
+    heard, told, end = threading.Event(), threading.Event(), threading.Event()
+
+    def work(job: Job) -> None:
+        job.tell(at(1))
+        assert heard.wait(60)
+        for step in range(2, 501):
+            job.tell(at(step))
+        told.set()
+        assert end.wait(60)
+
+    following = Job().follow(work)
+    assert next(following) == at(1)
+    heard.set()
+    assert told.wait(60)
+    assert next(following) == at(500)
+    end.set()
+    assert list(following) == [Finished()]
 
 
 def test_a_job_stops_when_asked_and_when_nobody_listens() -> None:
