@@ -256,6 +256,13 @@ def run_cases(run: Callable[..., object]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"stopped-{rank}.txt").write_text(str(error))
         forget_engine()
+    leave_group()
+
+
+def leave_group() -> None:
+    """Leave the group, as a program does at its end: gloo may abort an interpreter that ends before."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def main() -> None:
@@ -265,6 +272,7 @@ def main() -> None:
         case["folder"] = Path(case["folder"])
         train(**case)
         forget_engine()
+    leave_group()
 
 
 if __name__ == "__main__":
