@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from cami2v.attention.shapes import count_attention
 from cami2v.batch import ClipBatch, Movable
@@ -55,15 +53,14 @@ def step_cost(
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         model = skeleton.to_empty(device="cpu")
-        live = _LiveMemory(model)
-        operations = FlopCounterMode(display=False)
-        with live, operations, autocast(autocast_dtype, torch.device("cpu")), _quick_collection():
+        counted = _Counter(model)
+        with counted, autocast(autocast_dtype, torch.device("cpu")):
             _step(model, _described(batch, fake.from_tensor), Draws(batch.seeds))
     return StepCost(
         parameters=sum(parameters),
         trained_parameters=sum(trained),
-        working_bytes=live.peak,
-        floating_point_operations=int(operations.get_total_flops()),
+        working_bytes=counted.peak,
+        floating_point_operations=counted.operations,
     )
 
 
@@ -87,28 +84,24 @@ def _described(item: Moved, describe: Callable[[Tensor], Tensor]) -> Moved:
     return type(item)(**replaced)
 
 
-@contextmanager
-def _quick_collection() -> Iterator[None]:
-    """Spare the garbage collector everything that exists already."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+class _Counter(TorchDispatchMode):
+    """Adds up operations, and the storages that are alive, but those of weights and buffers.
 
-
-class _LiveMemory(TorchDispatchMode):
-    """Adds up the storages that are alive, but those of weights and buffers."""
+    PyTorch's FlopCounterMode would do for operations alone: its hooks keep alive what checkpointing computes again.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
+        self.operations = 0
         weights = (*model.parameters(), *model.buffers())
         self._known = weakref.WeakSet(weight.untyped_storage() for weight in weights)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if (operations := flop_registry.get(func.overloadpacket)) is not None:
+            self.operations += int(operations(*args, **(kwargs or {}), out_val=result))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and leaf.untyped_storage() not in self._known:
                 self._add(leaf.untyped_storage())
@@ -118,9 +111,6 @@ class _LiveMemory(TorchDispatchMode):
         size = storage.nbytes()
         self._known.add(storage)
         self.now += size
-        if self.now > 1.02 * self.peak:
-            # Recomputation under a dispatch mode leaves tensors in Python's frames that a plain run frees at once.
-            gc.collect()
         self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._free, size)
 
