@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -75,7 +76,8 @@ class ClipLoader:
         _require(0 <= max_skip_rate <= 1, f"data.max_skip_rate={max_skip_rate}: must be a share between 0 and 1")
         _require(timeout_seconds > 0, f"data.timeout_seconds={timeout_seconds}: must be above 0")
         self.max_skip_rate = max_skip_rate
-        self._skipped: list[SkippedClip] = []
+        # Filled by whoever asks for batches, maybe a thread, and taken by the main one.
+        self._skipped: deque[SkippedClip] = deque()
         self.split_name = split
         self.num_workers = num_workers
         self.shuffle_window_shards = shuffle_window_shards
@@ -154,13 +156,12 @@ class ClipLoader:
     def without_cache(self) -> ClipLoader:
         """Return a loader of the same batches from the videos."""
         loader = copy(self)
-        loader.cache, loader._skipped = None, []
+        loader.cache, loader._skipped = None, deque()
         return loader
 
     def take_skipped(self) -> list[SkippedClip]:
         """Return the clips that were replaced in the batches yielded since the last call."""
-        taken, self._skipped = self._skipped, []
-        return taken
+        return [self._skipped.popleft() for _ in range(len(self._skipped))]
 
     def fixed(self, *, count: int | None, rank: int, world_size: int, seed: int) -> Iterator[ClipBatch]:
         """Yield the first `count` clips (None: all) once, one per batch, dealt out over the processes.
@@ -245,7 +246,7 @@ class ClipLoader:
         for loaded in watched(loader, clips.last_words):
             if isinstance(loaded, Failure):
                 raise ValueError(loaded.message)
-            self._skipped += loaded.skipped
+            self._skipped.extend(loaded.skipped)
             yield loaded.batch
 
     def _check_count(self, count: int | None) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ from cami2v.training.state import StepReport
 from cami2v.training.trainer import Trainer, TrainerSettings
 from launch.build import build_model
 from launch.compose import compose_config, settings
+from tools.benchmark_prefetch import PrefetchTimes, prefetch_table, time_prefetch
 from tools.benchmark_report import Report, Table, machine
 from tools.benchmark_steps import CAMERA_OF
 from tools.orbit_clip import orbit_batch
@@ -67,6 +68,8 @@ class Timings:
     written_behind: list[float] = field(default_factory=list)
     checkpoint_bytes: int = 0
     resume: dict[str, float] = field(default_factory=dict)
+    prefetch: PrefetchTimes | None = None
+    """On a GPU only: elsewhere nothing is copied."""
 
 
 def measure_trainer(backbone: str, device: torch.device, frames: int, rounds: int) -> Report:
@@ -82,6 +85,9 @@ def measure_trainer(backbone: str, device: torch.device, frames: int, rounds: in
         assert latest is not None
         timings.checkpoint_bytes = sum(file.stat().st_size for file in latest.iterdir())
         parameters = trainer.engine.trained_parameters
+        copy = trainer.engine.copies_ahead()
+        if copy is not None:
+            timings.prefetch = time_prefetch(trainer.engine, _clip(case), rounds, copy)
         del trainer, model
         timings.resume = _resume(case, folder)
     return _report(case, timings, parameters)
@@ -163,7 +169,7 @@ def _trainer(
     resume_from: Path | None = None,
 ) -> Trainer:
     """Build the trainer with the callbacks of `cami2v train`, a row at every step."""
-    clip = orbit_batch(case.frames, SIZE_OF[case.backbone]).to(case.device)
+    clip = _clip(case).to(case.device)
     logs = settings(compose_config("train", ["logging=off"]).logging, LoggingSettings, "logging")
     meters = [LossByTimestep(timesteps=model.schedule.timesteps, buckets=10), GradientNorms(every_steps=2)]
     faults = settings(compose_config("train").faults, BadStepSettings, "faults")
@@ -211,6 +217,10 @@ def _resume(case: Case, folder: RunFolder) -> dict[str, float]:
     trainer.fit()
     lap("first step")
     return seconds
+
+
+def _clip(case: Case) -> ClipBatch:
+    return orbit_batch(case.frames, SIZE_OF[case.backbone])
 
 
 def _model(case: Case) -> VideoDiffusion:
@@ -287,7 +297,9 @@ def _report(case: Case, timings: Timings, parameters: int) -> Report:
         notes=["Once; opening shards and starting loader workers are not in it."],
     )
     numbers = {name: getattr(timings, name) for name in Timings.__dataclass_fields__}
+    numbers["prefetch"] = None if timings.prefetch is None else asdict(timings.prefetch)
+    copied = [] if timings.prefetch is None else [prefetch_table(timings.prefetch)]
     return Report(
-        name="trainer", tables=[steps, stall, resume], numbers={**numbers, "limit": LIMIT},
+        name="trainer", tables=[steps, *copied, stall, resume], numbers={**numbers, "limit": LIMIT},
         machine=machine(case.device.type),
     )  # fmt: skip

@@ -30,6 +30,7 @@ from cami2v.training import environment
 from cami2v.training.environment import EngineKind
 from cami2v.training.gradient_norms import squared_norms
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
+from cami2v.training.prefetch import Copy, SideStream
 from cami2v.training.trained_state import PartitionedState, ReplicatedState, ShardedState, TrainedState
 
 Item = TypeVar("Item")
@@ -70,6 +71,8 @@ class EngineSettings:
     """Backend of `torch.compile` for the denoiser; None: not compiled."""
     channels_last: bool
     """Keep the channels of images and their convolutions' weights next to each other in memory."""
+    prefetch: bool
+    """On a GPU: fetch the next batch and copy it there while a step runs, in a thread and on a stream of their own."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for values out of range."""
@@ -222,16 +225,24 @@ class Engine:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def forward_backward(self, batch: TrainingBatch, is_bad: Judge | None = None) -> StepOutput:
+    def copies_ahead(self) -> Copy | None:
+        """Return what brings batches to this process's GPU ahead of their step; None where there is no need."""
+        return SideStream(self.device) if self.settings.prefetch and self.device.type == "cuda" else None
+
+    def forward_backward(
+        self, batch: TrainingBatch, is_bad: Judge | None = None, *, on_device: TrainingBatch | None = None
+    ) -> StepOutput:
         """Add one micro-batch's gradient, divided by the number of micro-batches of a step (collective).
 
         `is_bad` sees the output first. Where it is true the gradient becomes NaN, and no engine makes that update.
+        `on_device` is the batch where it has been brought to the device already.
         """
         # Dropout then belongs to the samples, like every other draw: neither the number of processes nor a restart
         # changes its masks.
         torch.manual_seed(int(batch.seeds[0]) & (2**63 - 1))
         with self.accelerator.accumulate(self._module):
-            loss, loss_per_sample, timesteps = self._module(batch.to(self.device, non_blocking=True))
+            brought = batch if on_device is None else on_device
+            loss, loss_per_sample, timesteps = self._module(brought.to(self.device, non_blocking=True))
             output = StepOutput(
                 loss=loss.detach().float(), loss_per_sample=loss_per_sample.detach().float(), timesteps=timesteps
             )

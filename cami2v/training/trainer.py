@@ -24,6 +24,7 @@ from cami2v.training.ema import EmaSettings, WeightAverage
 from cami2v.training.engine import Engine, EngineSettings
 from cami2v.training.optimizer import OptimizerSettings
 from cami2v.training.preemption import StopRequest, StopRequests
+from cami2v.training.prefetch import Deliveries
 from cami2v.training.run_folder import RunFolder
 from cami2v.training.state import StepReport, TrainState
 
@@ -138,20 +139,22 @@ class Trainer:
         """Train until `max_steps`, or until any process is asked to stop; return the final state."""
         for callback in self.callbacks:
             callback.on_fit_start(self.run)
-        batches = self.loader.stream(
+        stream = self.loader.stream(
             micro_batch_size=self.settings.micro_batch_size, rank=self.engine.rank, world_size=self.engine.world_size,
             seed=self.seed, start=self.state.samples_seen,
         )  # fmt: skip
-        while self.state.step < self.settings.max_steps and not self.stop:
-            report = self._train_step(batches)
-            self.stop = report.stop
+        count = (self.settings.max_steps - self.state.step) * self.accumulation_steps
+        with Deliveries(stream, count=count, copy=self.engine.copies_ahead()) as batches:
+            while self.state.step < self.settings.max_steps and not self.stop:
+                report = self._train_step(batches)
+                self.stop = report.stop
+                for callback in self.callbacks:
+                    callback.on_step_end(self.run, report)
             for callback in self.callbacks:
-                callback.on_step_end(self.run, report)
-        for callback in self.callbacks:
-            callback.on_fit_end(self.run)
+                callback.on_fit_end(self.run)
         return self.state
 
-    def _train_step(self, batches: Iterator[TrainingBatch]) -> StepReport:
+    def _train_step(self, batches: Deliveries) -> StepReport:
         """Take one optimizer step over `global_batch_size` samples."""
         started, waited = time.perf_counter(), 0.0
         learning_rate = self.optimizer.learning_rate_at(self.state.step, self.settings.max_steps)
@@ -167,10 +170,11 @@ class Trainer:
 
         while len(work) < self.accumulation_steps:
             asked = time.perf_counter()
-            batch = next(batches)
+            delivered = batches.next()
             waited += time.perf_counter() - asked
-            is_last = len(work) + 1 == self.accumulation_steps
-            work.append((batch, self.engine.forward_backward(batch, explodes if is_last else None)))
+            judge = explodes if len(work) + 1 == self.accumulation_steps else None
+            output = self.engine.forward_backward(delivered.batch, judge, on_device=delivered.on_device)
+            work.append((delivered.batch, output))
         gradient_norm = self.engine.finish_step()
         seconds = time.perf_counter() - started
         asked_to_stop = self.stop_requests.pending()

@@ -15,6 +15,7 @@ import torch
 
 from cami2v.batch import ClipBatch, TrainingBatch
 from cami2v.geometry.pose_scale import ScalePolicy
+from cami2v.training.prefetch import Deliveries
 from cami2v.video import write_mp4
 from data_pipeline.index import read_index, read_sample
 from data_pipeline.loader import ClipLoader
@@ -126,6 +127,18 @@ def test_resume_is_exact_across_an_epoch(shards: Path, num_workers: int) -> None
     whole = take(loader(shards), 6)
     resumed = take(loader(shards, num_workers=num_workers), 3, start=6)  # seven clips: batch 3 lies across two epochs
     for left, right in zip(whole[3:], resumed, strict=True):
+        assert_equal(left, right)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_read_one_ahead_in_a_thread_the_batches_are_the_same(shards: Path, num_workers: int) -> None:
+    stream = loader(shards, num_workers=num_workers).stream(
+        micro_batch_size=2, rank=0, world_size=1, seed=5, start=0
+    )  # fmt: skip
+    with Deliveries(stream, count=5, copy=lambda batch: lambda: batch) as deliveries:
+        delivered = [deliveries.next().batch for _ in range(5)]
+    for left, right in zip(take(loader(shards), 5), delivered, strict=True):
+        assert isinstance(right, ClipBatch)
         assert_equal(left, right)
 
 

@@ -50,6 +50,8 @@ class SkippedClips(Callback):
         self._replaced = 0
         self._reasons: Counter[str] = Counter()
         self._seen: set[tuple[str, str]] = set()
+        self._ahead: list[SkippedClip] = []
+        """Of batches that were fetched for a later step."""
 
     def on_fit_start(self, run: RunContext) -> None:
         """Read what a resumed run has skipped up to its checkpoint (collective)."""
@@ -63,7 +65,9 @@ class SkippedClips(Callback):
 
     def on_step_end(self, run: RunContext, report: StepReport) -> None:
         """Take stock of the step (collective); raise TrainingStoppedError above `data.max_skip_rate`."""
-        rows = self.stream.take_skipped()
+        taken = [*self._ahead, *self.stream.take_skipped()]
+        rows = [row for row in taken if row.sample < run.state.samples_seen]
+        self._ahead = [row for row in taken if row.sample >= run.state.samples_seen]
         counts = run.engine.gather_rows(torch.tensor([_samples(rows)], dtype=torch.float64))
         here = int(counts.sum())
         if not here:

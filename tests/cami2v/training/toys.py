@@ -146,6 +146,7 @@ def engine_settings(kind: str, precision: str = "fp32") -> EngineSettings:
         timeout_minutes=5,
         compile=None,
         channels_last=False,
+        prefetch=True,
     )
 
 
