@@ -109,15 +109,27 @@ def _orders(bands: EpipolarBands, clip: int, key_frames: int) -> Int64[Tensor, "
 def pencil_positions(fundamental: Float64[Tensor, "*pairs 3 3"], grid: CellGrid) -> Float64[Tensor, "*pairs cells"]:
     """Return where the line of each cell lies in the pencil of its pair of frames, as an angle in [0, pi).
 
-    All lines of a pair are combinations of F's first two left singular vectors, also where the epipole is far away and
-    they are parallel; the angle between the two says which combination.
+    All lines of a pair are orthogonal to the epipole, also where it is far away and they are parallel; the angle is that
+    in the plane of lines.
     """
     cells = torch.arange(grid.cells, device=fundamental.device)
     x, y = grid.centres(cells % grid.columns), grid.centres(cells // grid.columns)
     points = torch.stack([x, y, torch.ones_like(x)])
-    _, sizes, right = torch.linalg.svd(fundamental)
-    along = (sizes[..., None] * right)[..., :2, :] @ points
+    # Not from a singular value decomposition: on CUDA the host would wait for it.
+    columns = fundamental.mT
+    first = _longest(columns)
+    epipole = _longest(torch.linalg.cross(columns, columns.roll(1, dims=-2)))
+    basis = torch.stack([first, torch.linalg.cross(epipole, first)], dim=-2)
+    along = basis @ (fundamental @ points)
     return torch.atan2(along[..., 1, :], along[..., 0, :]) % torch.pi
+
+
+def _longest(vectors: Float64[Tensor, "*pairs 3 3"]) -> Float64[Tensor, "*pairs 3"]:
+    """Return the longest of three vectors with unit length; zeros where all are zero."""
+    lengths = torch.linalg.vector_norm(vectors, dim=-1)
+    length, which = lengths.max(dim=-1, keepdim=True)
+    longest = vectors.gather(-2, which[..., None].expand(*which.shape, 3)).squeeze(-2)
+    return longest / length.clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 def _together(found: list[list[Bundles]]) -> list[list[Bundles]]:
