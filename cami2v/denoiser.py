@@ -13,6 +13,7 @@ from torch import Tensor
 from cami2v.backbones.base import VideoBackbone
 from cami2v.batch import Conditioning
 from cami2v.camera_control.base import CameraCondition
+from cami2v.compilation import new_iteration
 from cami2v.diffusion.guidance import Branch
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,15 @@ class BranchDenoiser:
         """Predict under the conditions of a branch."""
         conditioning = self.unconditioned if branch is Branch.UNCONDITIONAL else self.conditioned
         camera = None if branch is Branch.CONDITIONAL_WITHOUT_CAMERA else self.camera
-        return self.backbone(noisy, timesteps, conditioning, camera)
+        return self._predict(noisy, timesteps, conditioning, camera)
+
+    def _predict(
+        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, camera: CameraCondition | None
+    ) -> Tensor:
+        """Return what is the caller's to keep: guidance needs several branches at once, solvers remember steps."""
+        new_iteration(self.backbone)
+        predicted = self.backbone(noisy, timesteps, conditioning, camera)
+        return predicted.clone() if self.backbone.overwrites_output else predicted
 
 
 class JointBranchDenoiser(BranchDenoiser):
@@ -84,7 +93,7 @@ class JointBranchDenoiser(BranchDenoiser):
         self, noisy: Float[Tensor, "batch channels frames height width"], timesteps: Tensor
     ) -> dict[Branch, Tensor]:
         try:
-            both = self.backbone(noisy.repeat(2, 1, 1, 1, 1), timesteps.repeat(2), self._joined, self._camera_of_both)
+            both = self._predict(noisy.repeat(2, 1, 1, 1, 1), timesteps.repeat(2), self._joined, self._camera_of_both)
         except torch.OutOfMemoryError:
             self._fits = False
         else:

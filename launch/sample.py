@@ -113,7 +113,14 @@ def replay(chosen: SampleSettings, video: Path) -> Path:
     picture = record.picture(chosen.image)
     request = record.request
     source = load_recorded(request.model, chosen.checkpoint, chosen.base)
-    pipeline = Pipeline(source, precision=request.precision, offload=chosen.offload, device_map=chosen.device_map)
+    pipeline = Pipeline(
+        source,
+        precision=request.precision,
+        offload=chosen.offload,
+        device_map=chosen.device_map,
+        compile=chosen.compile or request.compile,
+        compile_mode=chosen.compile_mode,
+    )
     (made,) = pipeline.generate([request], [picture], depths=[record.depth_map()])
     written = write_video(chosen, pipeline, made, f"{video.stem}-replay")
     if frames_sha256(made.frames) == record.frames_sha256:
@@ -190,6 +197,8 @@ def _pipeline(
         precision=chosen.precision,
         offload=chosen.offload,
         device_map=chosen.device_map,
+        compile=chosen.compile,
+        compile_mode=chosen.compile_mode,
         sampler=sampler,
         depth_network=depth_network,
     )

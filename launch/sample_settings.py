@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from cami2v.attention.choice import AttentionChoice
 from cami2v.camera_control.liveness import GuardSettings
+from cami2v.compilation import CompileMode, check_compilation, check_graphs
 from cami2v.diffusion.steps import StepSpacing
 from cami2v.inference.image_clip import Compatibility, Portrait
 from cami2v.inference.output import OutputFormat
@@ -83,6 +86,8 @@ class SampleSettings:
     precision: Precision
     offload: bool
     device_map: Mapping[str, str] | None
+    compile: str | None
+    compile_mode: CompileMode | None
     branches: Branches
     decode_frames: int | None
     decode_tile: int | None
@@ -99,6 +104,9 @@ class SampleSettings:
             value = getattr(self, key)
             if value is not None and value <= 0:
                 raise ValueError(f"{key}: got {value}, expected a number above 0")
+        if self.replay is None:
+            check_compilation(self.compile, self.compile_mode)
+            check_graphs(self.compile, self.compile_mode, on_gpu=torch.cuda.is_available())
         if not 0 <= self.crf <= 51:
             raise ValueError(f"crf: got {self.crf}, expected 0 (lossless) to 51")
         for key in ("depth_map", "depth_weights", "scene_mask"):

@@ -21,9 +21,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from cami2v.compilation import CompileMode
 from tools.benchmark_attention import finest_level, measure_attention
 from tools.benchmark_clips import RenderedClips, posed, render
 from tools.benchmark_fvd import measure_fvd
@@ -99,6 +101,7 @@ def _steps(options: argparse.Namespace) -> Report:
                 frames=options.frames,
                 rounds=options.rounds,
                 compile=options.compile,
+                compile_modes=tuple(options.compile_mode),
                 cami2v=options.camera or CAMERA_OF[backbone],
             )
         )
@@ -198,6 +201,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     steps.add_argument("--camera", help="preset that stands for CamI2V; none: that of the backbone's published run")
     steps.add_argument("--compile", metavar="BACKEND", help="compile the denoiser for more rows (inductor, eager, ...)")
+    steps.add_argument(
+        "--compile-mode",
+        nargs="+",
+        choices=get_args(CompileMode),
+        default=(),
+        help="of --compile inductor, for still more rows; reduce-overhead and max-autotune replay CUDA graphs",
+    )
     loader = parser.add_argument_group("loader")
     loader.add_argument("--clips", type=Path, help="folder of posed videos, or of bare ones; none: clips are rendered")
     loader.add_argument("--rendered-clips", type=int, default=4)

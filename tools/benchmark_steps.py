@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cami2v.compilation import CompileMode, check_compilation, check_graphs
 from tools.benchmark_report import Report, Table, machine
 from tools.machine_ceilings import Ceilings, clock, measure_ceilings
 from tools.rounds import Spread, take_turns
@@ -31,6 +32,8 @@ class StepCase:
     rounds: int
     compile: str | None
     """Backend of torch.compile for more rows; None: none are compiled."""
+    compile_modes: tuple[CompileMode, ...]
+    """Modes of inductor for further rows."""
     cami2v: str
     """The preset of conf/camera that stands for CamI2V."""
 
@@ -50,7 +53,13 @@ class Row:
 
 
 def measure_steps(case: StepCase) -> Report:
-    """Time training steps with cached latents, and guided sampling steps, of every method on one backbone."""
+    """Time training steps with cached latents, and guided sampling steps, of every method on one backbone.
+
+    Raises ValueError for a compilation that there is not, or not on this device.
+    """
+    for mode in (None, *case.compile_modes):
+        check_compilation(case.compile, mode)
+        check_graphs(case.compile, mode, on_gpu=case.device.type == "cuda")
     ceilings = measure_ceilings(case.device, case.precision or torch.float32)
     models = {
         BARE: Denoising.of(case.backbone, "none", case.frames, case.device, case.precision),
@@ -110,7 +119,10 @@ def _compiled(
     if case.compile is None:
         return {}
     return {
-        f"{name}, compiled": Row(run=step(models[name].compiled(case.compile)), operations=rows[name].operations)
+        ", ".join([name, "compiled", *([mode] if mode else [])]): Row(
+            run=step(models[name].compiled(case.compile, mode)), operations=rows[name].operations
+        )
+        for mode in (None, *case.compile_modes)
         for name in (BARE, CAMI2V)
     }
 

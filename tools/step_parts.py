@@ -19,6 +19,7 @@ from cami2v.batch import LatentBatch
 from cami2v.camera_control.base import CameraCondition
 from cami2v.camera_control.cami2v import CamI2VCondition
 from cami2v.camera_control.pyramid import MaskPyramid
+from cami2v.compilation import CompileMode, uses_graphs
 from cami2v.denoiser import BranchDenoiser, JointBranchDenoiser
 from cami2v.diffusion.guidance import Branch
 from cami2v.draws import Draws
@@ -65,9 +66,11 @@ class Denoising:
                 setattr(model, name, nn.Identity())
         return cls(model=model, backbone=model.backbone, clip=clip, predict=predict, precision=precision)
 
-    def compiled(self, backend: str) -> Denoising:
+    def compiled(self, backend: str, mode: CompileMode | None = None) -> Denoising:
         """Return the same with the denoiser compiled; the weights are shared."""
-        backbone: Any = torch.compile(self.model.backbone, backend=backend, dynamic=False)
+        backbone: Any = torch.compile(self.model.backbone, backend=backend, mode=mode, dynamic=False)
+        if uses_graphs(backend, mode):
+            backbone.overwrites_output = True
         predict = object.__new__(JointBranchDenoiser)
         predict.__dict__.update(self.predict.__dict__, backbone=backbone)
         return dataclasses.replace(self, backbone=backbone, predict=predict)

@@ -20,6 +20,8 @@ class VideoBackbone(nn.Module, ABC):
     """What divides the heights and widths of the latents it takes."""
     ends_with_image: bool = False
     """Whether it can be conditioned on a last frame besides the conditioning one."""
+    overwrites_output: bool = False
+    """Whether the next call writes over what this one returned, as a CUDA graph does (`cami2v.compilation`)."""
 
     @abstractmethod
     def forward(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cami2v.batch import ClipBatch
 from cami2v.camera_control.liveness import GuardSettings, check_camera
+from cami2v.compilation import CompileMode, check_compilation, check_graphs, compile_denoiser, uses_graphs
 from cami2v.encoders.base import DepthEstimator
 from cami2v.inference.batch_sampling import BatchSampling
 from cami2v.inference.clip_video import to_frames
@@ -59,6 +60,8 @@ class Pipeline:
         device_map: parts on devices of their own (docs/pipeline.md): {"text_encoder": "cpu", "first_stage": "cuda:1"}.
         precision: of everything but the first stage. fp32 is what the published numbers were checked in.
         offload: keep parts that a stage of sampling does not need in host memory.
+        compile: backend of torch.compile for the denoiser, `inductor`; the model's denoiser is compiled in place.
+        compile_mode: inductor's; `reduce-overhead` and `max-autotune` replay CUDA graphs.
         sampler: takes the place of the model's own, for calls that do not say otherwise.
         depth_network: takes the place of the model's own.
     """
@@ -71,9 +74,14 @@ class Pipeline:
         precision: Precision = "fp32",
         offload: bool = False,
         device_map: Mapping[str, str] | None = None,
+        compile: str | None = None,
+        compile_mode: CompileMode | None = None,
         sampler: SamplerSettings | None = None,
         depth_network: DepthEstimator | None = None,
     ) -> None:
+        check_compilation(compile, compile_mode)
+        if offload and uses_graphs(compile, compile_mode):
+            raise ValueError("compile_mode and offload: CUDA graphs need weights that stay where they are; choose one")
         self.source = source
         self.sampler = SamplerSettings.of(source.sampler) if sampler is None else sampler
         self.precision: Precision = precision
@@ -85,6 +93,10 @@ class Pipeline:
             depth=source.model.depth if depth_network is None else depth_network.eval(),
             device_map=device_map or {},
         )
+        check_graphs(compile, compile_mode, on_gpu=self.placement.device.type == "cuda")
+        self.compile = compile
+        if compile is not None:
+            compile_denoiser(source.model.backbone, compile, compile_mode)
         self._estimated: tuple[Tensor, Depth] | None = None
         self.model, self.device, self.depth_network = (
             self.placement.model,
@@ -101,6 +113,8 @@ class Pipeline:
         precision: Precision = "fp32",
         offload: bool = False,
         device_map: Mapping[str, str] | None = None,
+        compile: str | None = None,
+        compile_mode: CompileMode | None = None,
         depth_network: DepthEstimator | None = None,
         **source: Any,
     ) -> Pipeline:
@@ -121,6 +135,8 @@ class Pipeline:
             precision=precision,
             offload=offload,
             device_map=device_map,
+            compile=compile,
+            compile_mode=compile_mode,
             depth_network=depth_network,
         )
 
@@ -165,7 +181,12 @@ class Pipeline:
         """Return what requests depend on."""
         backbone, first_stage = self.model.backbone, self.model.first_stage
         versions = {package: version(package) for package in ("torch", "diffusers")}
-        constant = {"precision": self.precision, "model": self.source.identity, "versions": versions}
+        constant = {
+            "precision": self.precision,
+            "compile": self.compile,
+            "model": self.source.identity,
+            "versions": versions,
+        }
         return ModelFacts(
             defaults=self.source.defaults,
             sampler=self.sampler,

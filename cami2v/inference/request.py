@@ -171,6 +171,8 @@ class Request:
     """Whether the conditioning frame's clean latents are replaced by the image's own at every step."""
     depth_sha256: str | None = None
     """Of the depth map that the scene is made of; None where there is no scene, or the map is still to be estimated."""
+    compile: str | None = None
+    """Backend of torch.compile that the denoiser ran under: it rounds differently."""
     format: int = FORMAT
 
     @property

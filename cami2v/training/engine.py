@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import (
-    DeepSpeedPlugin,
-    DistributedDataParallelKwargs,
-    GradientAccumulationPlugin,
-    InitProcessGroupKwargs,
-    gather_object,
-)
+from accelerate.utils import gather_object
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
-from torch.compiler import list_backends
 
 from cami2v.batch import ClipBatch, StepOutput, TrainingBatch
+from cami2v.compilation import CompileMode, asked_for, check_compilation, check_graphs, compile_denoiser, uses_graphs
 from cami2v.training import environment
+from cami2v.training.accelerator import build_accelerator
 from cami2v.training.environment import EngineKind
 from cami2v.training.gradient_norms import squared_norms
 from cami2v.training.optimizer import OptimizerSettings, build_optimizer
@@ -69,6 +61,8 @@ class EngineSettings:
     """How long a collective may wait for a slow process before the run fails."""
     compile: str | None
     """Backend of `torch.compile` for the denoiser; None: not compiled."""
+    compile_mode: CompileMode | None
+    """Mode of inductor; `reduce-overhead` and `max-autotune` replay CUDA graphs."""
     channels_last: bool
     """Keep the channels of images and their convolutions' weights next to each other in memory."""
     prefetch: bool
@@ -78,15 +72,17 @@ class EngineSettings:
         """Raise ValueError for values out of range."""
         if self.timeout_minutes < 1:
             raise ValueError(f"engine.timeout_minutes: got {self.timeout_minutes}, expected at least 1")
-        if self.compile is not None and self.compile not in list_backends(exclude_tags=()):
-            raise ValueError(
-                f"engine.compile: got {self.compile!r}, expected null or a backend of torch.compile: "
-                f"{', '.join(list_backends(exclude_tags=()))}"
-            )
+        check_compilation(self.compile, self.compile_mode, prefix="engine.")
         if self.compile is not None and self.kind.zero_stage == 3:
             raise ValueError(
                 f"engine.compile: got {self.compile}, but engine={self.kind.value} gathers weights inside the "
                 "denoiser, where a compiled one has no room for it; use engine=zero2 or engine.compile=null"
+            )
+        if self.uses_graphs and self.kind.zero_stage:
+            raise ValueError(
+                f"engine.{asked_for(self.compile, self.compile_mode)}, but DeepSpeed (engine={self.kind.value}) takes "
+                "gradients out of memory that CUDA graphs write again; use engine=ddp, or engine.compile=inductor with "
+                "engine.compile_mode=null"
             )
         if self.channels_last and self.kind.zero_stage:
             raise ValueError(
@@ -94,8 +90,14 @@ class EngineSettings:
                 "engine=ddp or engine.channels_last=false"
             )
 
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether the denoiser becomes CUDA graphs."""
+        return uses_graphs(self.compile, self.compile_mode)
+
     def check_machine(self) -> None:
         """Raise ValueError for what this machine cannot do."""
+        check_graphs(self.compile, self.compile_mode, on_gpu=torch.cuda.is_available(), prefix="engine.")
         if self.precision is Precision.FP16 and not torch.cuda.is_available():
             raise ValueError("engine.precision: got fp16, which needs a GPU and none is visible; use fp32 or bf16")
 
@@ -106,8 +108,7 @@ def prepare_model(model: nn.Module, denoiser: nn.Module, settings: EngineSetting
         for convolution in [module for module in model.modules() if isinstance(module, nn.Conv2d)]:
             convolution.to(memory_format=torch.channels_last)
     if settings.compile is not None:
-        # Shapes never change within a run; without this a second size would be traced with symbols.
-        denoiser.compile(backend=settings.compile, dynamic=False)
+        compile_denoiser(denoiser, settings.compile, settings.compile_mode)
 
 
 class TrainingStep(nn.Module):
@@ -172,7 +173,11 @@ class Engine:
         torch.backends.cuda.matmul.allow_tf32 = settings.allow_tf32
         torch.backends.cudnn.allow_tf32 = settings.allow_tf32
         torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
-        self.accelerator = _accelerator(settings, accumulation_steps, micro_batch_size, gradient_clip_norm)
+        self.accelerator = build_accelerator(
+            kind=settings.kind, precision=settings.precision.value, timeout_minutes=settings.timeout_minutes,
+            accumulation_steps=accumulation_steps, micro_batch_size=micro_batch_size,
+            gradient_clip_norm=gradient_clip_norm,
+        )  # fmt: skip
         self.model = model
         self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         if settings.kind.zero_stage:
@@ -183,6 +188,12 @@ class Engine:
             # PyTorch 2.15 renames the argument, Accelerate 1.15 does not know the new name yet.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
             self._module, self._optimizer = self.accelerator.prepare(step, build_optimizer(optimizer, trainable))
+        # A CUDA graph's gradients lie where its next replay writes: PyTorch takes the first ones as they are, and a
+        # second micro-batch would be added to itself. Into memory that is there already, they are added.
+        self._keeps_gradients = settings.uses_graphs and accumulation_steps > 1
+        if self._keeps_gradients:
+            for parameter in trainable:
+                parameter.grad = torch.zeros_like(parameter)
         self._skipped = False
         self.watch_gradients = False
         """Whether steps from now on leave sums of squared gradients for `take_gradient_squares`."""
@@ -242,6 +253,7 @@ class Engine:
         torch.manual_seed(int(batch.seeds[0]) & (2**63 - 1))
         with self.accelerator.accumulate(self._module):
             brought = batch if on_device is None else on_device
+            self._new_iteration()
             loss, loss_per_sample, timesteps = self._module(brought.to(self.device, non_blocking=True))
             output = StepOutput(
                 loss=loss.detach().float(), loss_per_sample=loss_per_sample.detach().float(), timesteps=timesteps
@@ -264,7 +276,7 @@ class Engine:
         # Under fp16 the loss scaler must see the overflow, and skips by itself; so does DeepSpeed.
         if math.isfinite(norm) or self.settings.kind.zero_stage or self.settings.precision is Precision.FP16:
             self._optimizer.step()
-        self._optimizer.zero_grad()
+        self._optimizer.zero_grad(set_to_none=not self._keeps_gradients)
         self._skipped = not math.isfinite(norm) or bool(self.accelerator.optimizer_step_was_skipped)
         return norm
 
@@ -279,6 +291,7 @@ class Engine:
     def evaluate(self, batch: ClipBatch) -> StepOutput:
         """Compute the loss of a batch without gradient, in evaluation mode (collective)."""
         self._module.eval()
+        self._new_iteration()
         with torch.no_grad():
             loss, loss_per_sample, timesteps = self._module(batch.to(self.device))
         return StepOutput(loss=loss.float(), loss_per_sample=loss_per_sample.float(), timesteps=timesteps)
@@ -319,6 +332,11 @@ class Engine:
         """Leave the process group."""
         self.accelerator.end_training()
 
+    def _new_iteration(self) -> None:
+        """Tell CUDA graphs that what they returned before has been used."""
+        if self.settings.uses_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+
     def _backward(self, loss: Tensor) -> None:
         """Run the backward pass; under DeepSpeed the last one of a step also updates the weights."""
         if not (self.watch_gradients and self.settings.kind.zero_stage and self.accelerator.sync_gradients):
@@ -338,70 +356,8 @@ class Engine:
         return spread(trainable=self.trainable, shapes=self._shapes, optimizer=self._module.optimizer)
 
 
-def _accelerator(
-    settings: EngineSettings, accumulation_steps: int, micro_batch_size: int, gradient_clip_norm: float | None
-) -> Accelerator:
-    cuda = torch.cuda.is_available()
-    zero = settings.kind.zero_stage
-    timeout = timedelta(minutes=settings.timeout_minutes)
-    handlers: list[Any] = []
-    if "LOCAL_RANK" in os.environ:
-        # Named, because Accelerate finds DeepSpeed no backend without a GPU (and `cpu=True` would switch it off).
-        handlers.append(InitProcessGroupKwargs(backend="nccl" if cuda else "gloo", timeout=timeout))
-    if not zero:
-        handlers.append(DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True))
-    precision = "no" if settings.precision is Precision.FP32 else settings.precision.value
-    plugin = None
-    if zero:
-        plugin = DeepSpeedPlugin(
-            hf_ds_config=deepspeed_config(
-                settings,
-                accumulation_steps=accumulation_steps,
-                micro_batch_size=micro_batch_size,
-                gradient_clip_norm=gradient_clip_norm,
-            ),
-            zero3_init_flag=False,
-        )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*OMP_NUM_THREADS.*")
-        return Accelerator(
-            cpu=not cuda and not zero,
-            mixed_precision=precision,
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulation_steps),
-            deepspeed_plugin=plugin,
-            kwargs_handlers=handlers,
-        )
-
-
 def _widen_scalars(model: nn.Module) -> None:
     """Give scalar parameters an axis: DeepSpeed 0.19 fails to broadcast them without one. Arithmetic is the same."""
     for parameter in model.parameters():
         if parameter.ndim == 0:
             parameter.data = parameter.data.reshape(1)
-
-
-def deepspeed_config(
-    settings: EngineSettings, *, accumulation_steps: int, micro_batch_size: int, gradient_clip_norm: float | None
-) -> dict[str, Any]:
-    """Write DeepSpeed's configuration out in full, so that no launcher or default fills in another value."""
-    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    return {
-        "train_micro_batch_size_per_gpu": micro_batch_size,
-        "train_batch_size": micro_batch_size * accumulation_steps * environment.world_size(),
-        "gradient_accumulation_steps": accumulation_steps,
-        # Under DeepSpeed clip_grad_norm_ only reads the norm; this is what clips. 0 means not at all.
-        "gradient_clipping": gradient_clip_norm or 0.0,
-        "zero_allow_untested_optimizer": True,
-        # Offloaded updates too are PyTorch's AdamW: DeepSpeed's own needs a compiler and rounds differently.
-        "zero_force_ds_cpu_optimizer": False,
-        "fp16": {"enabled": settings.precision is Precision.FP16},
-        # Without this check ZeRO-1 and 2 would make an update with a gradient that is not finite.
-        "bf16": {"enabled": settings.precision is Precision.BF16, "check_grad_overflow": True},
-        "zero_optimization": {
-            "stage": settings.kind.zero_stage,
-            "reduce_bucket_size": 50_000_000,
-            "allgather_bucket_size": 50_000_000,
-            "stage3_gather_16bit_weights_on_model_save": False,
-            **({"offload_optimizer": host, "offload_param": host} if settings.kind.offloads else {}),
-        },
-    }

@@ -51,7 +51,15 @@ def test_a_page_names_date_hardware_and_command(tmp_path: Path):
 @pytest.mark.slow
 def test_every_step_is_timed_against_the_bare_backbone():
     report = measure_steps(
-        StepCase(backbone="tiny", device=torch.device("cpu"), frames=2, rounds=1, compile=None, cami2v="cami2v")
+        StepCase(
+            backbone="tiny",
+            device=torch.device("cpu"),
+            frames=2,
+            rounds=1,
+            compile=None,
+            compile_modes=(),
+            cami2v="cami2v",
+        )
     )
     training, sampling = (report.numbers["seconds"][name] for name in ("training", "sampling"))
     methods = [BARE, "MotionCtrl", "CameraCtrl", CAMI2V]

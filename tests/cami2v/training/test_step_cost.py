@@ -68,6 +68,7 @@ def test_engines_spread_what_they_say(
         deterministic=False,
         timeout_minutes=1,
         compile=None,
+        compile_mode=None,
         channels_last=False,
         prefetch=False,
     )

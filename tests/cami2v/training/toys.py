@@ -145,6 +145,7 @@ def engine_settings(kind: str, precision: str = "fp32") -> EngineSettings:
         deterministic=False,
         timeout_minutes=5,
         compile=None,
+        compile_mode=None,
         channels_last=False,
         prefetch=True,
     )
