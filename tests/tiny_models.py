@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cami2v.backbones.activation_checkpointing import Checkpointing
 from cami2v.backbones.dynamicrafter.unet import DynamiCrafterUNet
 from cami2v.batch import Cameras, Conditioning
 from cami2v.camera_control.base import BlockSite, CameraAdapter
@@ -24,7 +25,8 @@ def tiny_unet(
     adapter_for: Callable[[BlockSite], CameraAdapter | None] = lambda site: None,
     *,
     latent_channels: int = 4,
-    activation_checkpointing: bool = False,
+    activation_checkpointing: Checkpointing = False,
+    temporal_dropout: float = 0.0,
     widths: Sequence[int] = (32, 64),
 ) -> DynamiCrafterUNet:
     """Build a U-Net of two levels, everything its initialisation sets to zero made random."""
@@ -38,7 +40,7 @@ def tiny_unet(
         transformer_depth=1,
         context_width=24,
         dropout=0.0,
-        temporal_dropout=0.0,
+        temporal_dropout=temporal_dropout,
         frames=FRAMES,
         learnable_image_scale=True,
         initial_attention=True,

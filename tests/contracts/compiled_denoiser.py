@@ -1,6 +1,7 @@
 """Compile every method's denoiser in a process without run-time checks of shapes, which cannot be traced.
 
-`python -m tests.contracts.compiled_denoiser [method ...]` prints how many graphs each takes (20 s each).
+`python -m tests.contracts.compiled_denoiser [method ...]` prints how many graphs each takes (20 s each); `training` is
+CamI2V with its backward pass and selective activation checkpointing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._dynamo.backends.debugging import aot_eager
 
 from cami2v.attention.core import choose_attention
 from cami2v.camera_control.base import CameraControl
@@ -35,6 +37,9 @@ METHODS: dict[str, Callable[[], CameraControl]] = {
     "cami2v": lambda: tiny_cami2v(attention_levels=[1]),
     "cami2v, flex": lambda: tiny_cami2v(attention_levels=[1]),
 }
+
+
+TRAINING = "training"
 
 
 def graphs_of(method: str) -> int:
@@ -62,5 +67,29 @@ def graphs_of(method: str) -> int:
     return len(graphs)
 
 
+def graphs_in_training() -> int:
+    """Trace a denoiser that computes activations again, compare its gradients; return how many graphs that took."""
+    control = tiny_cami2v(attention_levels=[1])
+    unet = tiny_unet(control.adapter_for, widths=[32], activation_checkpointing="selective")
+    randomise(unet)
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    compiled: Any = torch.compile(unet, backend=backend, fullgraph=True, dynamic=False)
+    latents, frame = tiny_latents(1), torch.zeros(1, dtype=torch.int64)
+    gradients = []
+    for run in (compiled, unet):
+        unet.zero_grad()
+        condition = control.encode(tiny_cameras(1), condition_frame=frame, draws=Draws(torch.tensor([1])))
+        run(latents, torch.tensor([499]), tiny_conditioning(latents), condition).square().mean().backward()
+        gradients.append([parameter.grad for parameter in unet.parameters()])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    return len(graphs)
+
+
 if __name__ == "__main__":
-    print(json.dumps({method: graphs_of(method) for method in sys.argv[1:] or METHODS}))
+    names = sys.argv[1:] or [*METHODS, TRAINING]
+    print(json.dumps({name: graphs_in_training() if name == TRAINING else graphs_of(name) for name in names}))

@@ -61,7 +61,8 @@ def rows(run: Path, key: str) -> list[float]:
 def test_two_processes_under_zero3_equal_one(tmp_path: Path, shards: Path) -> None:
     one = train(tmp_path, shards, "name=one")
     assert one.returncode == 0, one.stderr[-3000:]
-    two = train(tmp_path, shards, "name=two", "engine=zero3", processes=2)
+    selective = "backbone.activation_checkpointing=selective"
+    two = train(tmp_path, shards, "name=two", "engine=zero3", selective, processes=2)
     assert two.returncode == 0, two.stderr[-3000:]
     assert rows(tmp_path / "two", "loss") == pytest.approx(rows(tmp_path / "one", "loss"), rel=1e-5)
     assert rows(tmp_path / "two", "validation_loss")[-1] == pytest.approx(

@@ -6,8 +6,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from cami2v.backbones.activation_checkpointing import Checkpointing, run_part
 from cami2v.backbones.dynamicrafter.attention import SpatialTransformer, TemporalTransformer
 from cami2v.backbones.dynamicrafter.context import BlockContext
 from cami2v.backbones.dynamicrafter.layers import Float32GroupNorm, TemporalConv
@@ -86,7 +86,7 @@ class InputStage(nn.Module):
         in_channels: int,
         channels: int,
         temporal: TemporalTransformer | None,
-        activation_checkpointing: bool,
+        activation_checkpointing: Checkpointing,
     ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(in_channels, channels, kernel_size=3, padding=1)
@@ -100,7 +100,7 @@ class InputStage(nn.Module):
         hidden = self.convolution(hidden)
         if self.temporal is None:
             return hidden
-        return run_part(self.temporal, hidden, context, checkpointed=self.activation_checkpointing)
+        return run_part(self.temporal, hidden, context, how=self.activation_checkpointing)
 
 
 class Downsample(nn.Module):
@@ -141,7 +141,7 @@ class Stage(nn.Module):
         spatial: SpatialTransformer | None,
         temporal: TemporalTransformer | None,
         upsample: Upsample | None,
-        activation_checkpointing: bool,
+        activation_checkpointing: Checkpointing,
     ) -> None:
         super().__init__()
         self.residual = residual
@@ -156,7 +156,7 @@ class Stage(nn.Module):
         """Apply the parts in order."""
         for part in (self.residual, self.spatial, self.temporal, self.upsample):
             if part is not None:
-                hidden = run_part(part, hidden, context, checkpointed=self.activation_checkpointing)
+                hidden = run_part(part, hidden, context, how=self.activation_checkpointing)
         return hidden
 
 
@@ -170,7 +170,7 @@ class MiddleStage(nn.Module):
         spatial: SpatialTransformer,
         temporal: TemporalTransformer,
         residual_out: ResidualBlock,
-        activation_checkpointing: bool,
+        activation_checkpointing: Checkpointing,
     ) -> None:
         super().__init__()
         self.residual_in = residual_in
@@ -184,14 +184,5 @@ class MiddleStage(nn.Module):
     ) -> Float[Tensor, "batch_frames channels height width"]:
         """Apply the parts in order."""
         for part in (self.residual_in, self.spatial, self.temporal, self.residual_out):
-            hidden = run_part(part, hidden, context, checkpointed=self.activation_checkpointing)
+            hidden = run_part(part, hidden, context, how=self.activation_checkpointing)
         return hidden
-
-
-def run_part(
-    part: nn.Module, hidden: Float[Tensor, "batch_frames ..."], context: BlockContext, *, checkpointed: bool
-) -> Float[Tensor, "batch_frames ..."]:
-    """Call `part`, recomputing its activations in the backward pass if asked to."""
-    if checkpointed and hidden.requires_grad:
-        return checkpoint(part, hidden, context, use_reentrant=False)
-    return part(hidden, context)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from cami2v.backbones.activation_checkpointing import Checkpointing
 from cami2v.backbones.dynamicrafter.attention import SpatialTransformer, TemporalTransformer
 from cami2v.backbones.dynamicrafter.blocks import (
     Downsample,
@@ -33,7 +34,7 @@ class PartBuilder:
     dropout: float
     temporal_dropout: float
     learnable_image_scale: bool
-    activation_checkpointing: bool
+    activation_checkpointing: Checkpointing
     adapter_for: Callable[[BlockSite], CameraAdapter | None]
     sites: list[BlockSite] = field(default_factory=list)
 

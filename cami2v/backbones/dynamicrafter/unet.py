@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cami2v.backbones.activation_checkpointing import Checkpointing, check_checkpointing
 from cami2v.backbones.base import VideoBackbone
 from cami2v.backbones.dynamicrafter.context import BlockContext, split_image_tokens
 from cami2v.backbones.dynamicrafter.layers import (
@@ -30,7 +31,7 @@ class DynamiCrafterUNet(VideoBackbone):
     `attention_downsamples` are the factors between latent and feature map at which encoder and decoder attend; the
     middle always does. Without `zero_output_layers` the outputs that otherwise start at zero are random, so that
     gradients pass through an untrained model. Raises ValueError for widths that the 32-group norms or the heads do not
-    divide.
+    divide, and for no way of checkpointing.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class DynamiCrafterUNet(VideoBackbone):
         frames: int,
         learnable_image_scale: bool,
         initial_attention: bool,
-        activation_checkpointing: bool,
+        activation_checkpointing: Checkpointing,
         adapter_for: Callable[[BlockSite], CameraAdapter | None],
         zero_output_layers: bool = True,
     ) -> None:
         super().__init__()
         _check_widths(widths, head_width)
+        check_checkpointing(activation_checkpointing)
         self.latent_channels = latent_channels
         self.model_channels = model_channels = widths[0]
         self.frames = frames

@@ -11,6 +11,7 @@ from cami2v.attention import sdpa
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import DenseMask
 from cami2v.backbones.initialisation import zero_initialised
+from cami2v.backbones.activation_checkpointing import Checkpointing
 from cami2v.camera_control.base import BlockSite, TokenGrid
 from cami2v.camera_control.cami2v import CamI2V, CamI2VAdapter
 from cami2v.camera_control.pyramid import MaskPyramid
@@ -223,9 +224,14 @@ def test_half_precision_stays_close_to_float32(dtype: torch.dtype, autocast: boo
     assert (predicted - expected).norm() / expected.norm() < 0.05
 
 
-def test_activation_checkpointing_keeps_the_gradients_of_the_camera_alone() -> None:
+@pytest.mark.parametrize("bundled", [False, True])
+def test_activation_checkpointing_keeps_the_gradients_of_the_camera_alone(
+    monkeypatch: pytest.MonkeyPatch, bundled: bool
+) -> None:
+    if bundled:
+        monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
     gradients = []
-    for activation_checkpointing in (False, True):
+    for activation_checkpointing in (False, True, "selective"):
         torch.manual_seed(4)
         control = tiny_cami2v()
         unet = tiny_unet(control.adapter_for, activation_checkpointing=activation_checkpointing)
@@ -237,20 +243,25 @@ def test_activation_checkpointing_keeps_the_gradients_of_the_camera_alone() -> N
         unet(latents, torch.tensor([10, 900]), tiny_conditioning(latents), condition).square().mean().backward()
         trained = [*unet.named_parameters(), *control.named_parameters()]
         gradients.append({name: p.grad for name, p in trained if p.requires_grad})
-    plain, checkpointed = gradients
+    plain, checkpointed, selective = gradients
     assert "pose_encoder.input_convolution.weight" in plain
     for name, gradient in plain.items():
         assert gradient is not None
         assert gradient.abs().sum() > 0, name
         torch.testing.assert_close(checkpointed[name], gradient)
+        torch.testing.assert_close(selective[name], gradient)
 
 
 @pytest.mark.parametrize(
     ("insertion", "activation_checkpointing", "changes"),
-    [("main_branch", False, {}), ("temporal_attention", True, {"register_tokens": 0, "keys": "condition_frame"})],
+    [
+        ("main_branch", False, {}),
+        ("temporal_attention", True, {"register_tokens": 0, "keys": "condition_frame"}),
+        ("main_branch", "selective", {}),
+    ],
 )
 def test_bands_in_bundles_give_what_written_out_masks_give(
-    monkeypatch: pytest.MonkeyPatch, insertion: str, activation_checkpointing: bool, changes: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, insertion: str, activation_checkpointing: Checkpointing, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(sdpa, "SMALL_CLIP", 0)
     control = tiny_cami2v(insertion=insertion, **changes)
