@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import gc
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -24,6 +20,7 @@ from cami2v.attention.masks import AttentionMask, DenseMask
 from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, fundamental_matrices
 from cami2v.trajectories.presets import preset
 from tools.machine_ceilings import clock
+from tools.peak_memory import peak_bytes, reset_peak
 
 DENSE = "dense mask"
 OURS = {"cpu": "bands, sdpa", "cuda": "bands, flex"}
@@ -143,7 +140,7 @@ def _run(variant: str, layer: Layer, bands: EpipolarBands) -> Cost:
         for more in (0, layer.register_tokens, layer.register_tokens)
     )
     backend: Backend = "flex" if variant.endswith("flex") else "sdpa"
-    before = _reset_peak(device)
+    before = reset_peak(device)
     start = clock(device)
     mask: AttentionMask = bands
     if variant == DENSE:
@@ -154,9 +151,9 @@ def _run(variant: str, layer: Layer, bands: EpipolarBands) -> Cost:
         query, key, value, num_heads=layer.num_heads, mask=mask, always_visible=layer.register_tokens, backend=backend
     )
     forward = clock(device)
-    forward_peak = _peak(device) - before
+    forward_peak = peak_bytes(device) - before
     torch.autograd.backward(output, torch.ones_like(output))
-    backward, peak = clock(device), _peak(device) - before
+    backward, peak = clock(device), peak_bytes(device) - before
     visible, multiplied = _pairs(mask, backend, layer)
     return Cost(
         prepare_seconds=prepared - start,
@@ -185,24 +182,3 @@ def _pairs(mask: AttentionMask, backend: Backend, layer: Layer) -> tuple[int, in
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _reset_peak(device: torch.device) -> int:
-    """Return the memory in use, from which the next peak is counted."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    # What the warm-up has freed is given back first: it would hide as much of what follows.
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if give_back is not None:
-        gc.collect()
-        give_back(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of resident memory
-    return int(psutil.Process().memory_info().rss)
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
