@@ -7,6 +7,7 @@ trainer  the trainer's step over a bare one, the stall per checkpoint, a resume 
 packing  clips per second and core, and memory by number of clips: a few minutes
 fvd      CPU seconds per video, and memory by number of videos: a few minutes
 occupancy  what share of all pairs epipolar attention multiplies, for the poses of real clips (--clips): a few minutes
+engines  single, ddp and ZeRO 1 to 3 side by side: time per step, memory per process (--processes): a minute or more
 growth   time and memory of epipolar attention by frames and by resolution, as a plot: some minutes (--device)
 
 Without a name: attention, steps, trainer and loader.
@@ -28,6 +29,7 @@ import torch
 from cami2v.compilation import CompileMode
 from tools.benchmark_attention import finest_level, measure_attention
 from tools.benchmark_clips import RenderedClips, posed, render
+from tools.benchmark_engines import KINDS, EnginesCase, measure_engines
 from tools.benchmark_fvd import measure_fvd
 from tools.benchmark_growth import measure_growth
 from tools.benchmark_loader import measure_loader
@@ -118,6 +120,21 @@ def _trainer(options: argparse.Namespace) -> Report:
     return measure_trainer(options.backbone[0], torch.device(options.device), options.frames, options.rounds)
 
 
+def _engines(options: argparse.Namespace) -> Report:
+    return measure_engines(
+        EnginesCase(
+            backbone=options.backbone[0],
+            device=options.device,
+            frames=options.frames,
+            rounds=options.engine_rounds,
+            processes=options.processes or (torch.cuda.device_count() if options.device == "cuda" else 2),
+            steps=options.engine_steps,
+            precisions=tuple(options.precisions),
+            kinds=tuple(options.engines),
+        )
+    )
+
+
 def _loader(options: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as scratch:
         rendered = RenderedClips(
@@ -168,6 +185,7 @@ MEASURE = {
     "loader": _loader,
     "packing": _packing,
     "fvd": _fvd,
+    "engines": _engines,
     "growth": _growth,
     "occupancy": _occupancy,
 }
@@ -190,7 +208,13 @@ def _parser() -> argparse.ArgumentParser:
     attention = parser.add_argument_group("attention, growth (--device)")
     attention.add_argument("--attention-rounds", type=int, default=3)
     attention.add_argument("--attention-frames", type=int, default=16)
-    steps = parser.add_argument_group("steps, trainer")
+    engines = parser.add_argument_group("engines (--device, --backbone)")
+    engines.add_argument("--engines", nargs="+", choices=KINDS, default=KINDS)
+    engines.add_argument("--processes", type=int, help="none: 2, with --device cuda one per GPU")
+    engines.add_argument("--engine-rounds", type=int, default=3)
+    engines.add_argument("--engine-steps", type=int, default=4, help="timed per round and engine")
+    engines.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32"])
+    steps = parser.add_argument_group("steps, trainer, engines")
     steps.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     steps.add_argument(
         "--backbone",

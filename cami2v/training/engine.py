@@ -226,6 +226,13 @@ class Engine:
         """How many numbers are trained, over all processes."""
         return sum(self._shapes[name].numel() for name in self.trainable)
 
+    @property
+    def optimizer_bytes(self) -> int:
+        """How much memory this process's optimizer state takes; none before the first update."""
+        optimizer = self._module.optimizer.optimizer if self.settings.kind.zero_stage else self._optimizer.optimizer
+        kept = (value for state in optimizer.state.values() for value in state.values())
+        return sum(value.nbytes for value in kept if isinstance(value, Tensor))
+
     def barrier(self) -> None:
         """Wait for every process (collective)."""
         self.accelerator.wait_for_everyone()
