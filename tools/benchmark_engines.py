@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from tools.step_parts import SIZE_OF
 KINDS = ("single", "ddp", "zero1", "zero2", "zero3")
 REFERENCE = "ddp"
 WARM_UP = 2
-PRELOADED = ["tools.benchmark", "deepspeed", "open_clip", "torch._inductor.compile_fx"]
-"""What a process imports anyway, seconds of it."""
+PRELOADED = ("deepspeed", "open_clip", "torch._inductor.compile_fx")
+"""What a process imports late, seconds of it."""
 OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_", "ACCELERATE_")
 
 
@@ -97,7 +98,8 @@ def _train_together(case: EnginesCase, kind: str, precision: str) -> list[Found]
     # Forked where everything is imported already; a process that may use CUDA starts anew.
     context = multiprocessing.get_context("spawn" if case.device == "cuda" else "forkserver")
     if case.device != "cuda":
-        context.set_forkserver_preload(PRELOADED)
+        ours = [name for name in sys.modules if name.startswith("tools.")]
+        context.set_forkserver_preload([*ours, *PRELOADED])
     count = 1 if kind == "single" else case.processes
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     if kind != "single":
@@ -110,11 +112,11 @@ def _train_together(case: EnginesCase, kind: str, precision: str) -> list[Found]
     started = []
     for rank in range(count):
         ranked = environment | ({} if kind == "single" else {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        ours, theirs = context.Pipe(duplex=False)
+        connection, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_train, args=(case, kind, precision, ranked, theirs), daemon=True)  # type: ignore[attr-defined]  # every context has it
         process.start()
         theirs.close()
-        started.append((process, ours))
+        started.append((process, connection))
     found = []
     for process, connection in started:
         try:

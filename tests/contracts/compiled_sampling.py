@@ -1,20 +1,22 @@
 """Sample with a compiled denoiser, in a process without run-time checks of shapes, which cannot be traced.
 
-`python -m tests.contracts.compiled_sampling [--backend inductor] [method ...]` prints, for each method, how far the
-compiled video is from the eager one (largest difference over the eager one's largest value), how many graphs a first
-video takes, both branches of guidance in one pass, and how many more another clip of that shape does.
+`python -m tests.contracts.compiled_sampling [--backend inductor] [--mode MODE] [--device cuda] [method ...]` prints,
+for each method, how far the compiled video is from the eager one (largest difference over the eager one's largest
+value), how many graphs a first video takes, both branches of guidance in one pass, and how many more another clip of
+that shape does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch._dynamo import register_backend
 
+from cami2v.compilation import CompileMode
 from cami2v.inference.batch_sampling import BatchSampling
 from cami2v.inference.pipeline import Pipeline
 from cami2v.inference.progress import Watch
@@ -72,9 +74,10 @@ def video(pipe: Pipeline, clip: int, **options: Any) -> torch.Tensor:
     return sampling.video([pipe.clip(requests[0], open_picture(pixels)[1])], [])
 
 
-def measure(method: str, backend: str) -> dict[str, float]:
+def measure(method: str, backend: str, mode: CompileMode | None, device: str) -> dict[str, float]:
     """Sample two clips, with a solver that remembers its steps, eagerly and compiled."""
-    eager, compiled = pipeline(method), pipeline(method, compile=backend)
+    eager = pipeline(method, device=device)
+    compiled = pipeline(method, compile=backend, compile_mode=mode, device=device)
     found: dict[str, float] = {"apart": 0.0}
     for clip in range(2):
         before = len(graphs)
@@ -87,6 +90,10 @@ def measure(method: str, backend: str) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", default=COUNTED)
+    parser.add_argument("--mode", choices=get_args(CompileMode))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("methods", nargs="*")
     given = parser.parse_args()
-    print(json.dumps({method: measure(method, given.backend) for method in given.methods or METHODS}))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    how = given.backend, given.mode, given.device
+    print(json.dumps({method: measure(method, *how) for method in given.methods or METHODS}))
