@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ def _train_together(case: EnginesCase, kind: str, precision: str) -> list[Found]
 
 def _train(case: EnginesCase, kind: str, precision: str, environment: dict[str, str], answer: Connection) -> None:
     """Be one process of a run, and answer what it measured."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     for library in ("accelerate", "DeepSpeed"):
@@ -163,6 +165,13 @@ def _train(case: EnginesCase, kind: str, precision: str, environment: dict[str, 
     answer.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _step(engine: Engine, batches: Sequence[ClipBatch]) -> float:
