@@ -168,7 +168,7 @@ def attention_backends() -> dict[str, str]:
     cuda = torch.cuda.is_available()
     bands, plain = (automatic(bands=flag, cuda=cuda) for flag in (True, False))
     states = {"auto": plain if bands == plain else f"{plain}, {bands} for epipolar bands"}
-    for backend in ("sdpa", "flex", "xformers"):
+    for backend in ("sdpa", "flex", "triton", "xformers"):
         never, not_in_training = machine_obstacle(backend), training_obstacle(backend)
         if never:
             states[backend] = f"no ({never})"

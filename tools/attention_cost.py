@@ -15,6 +15,7 @@ from cami2v.attention import flex
 from cami2v.attention.bundles import bundles_of
 from cami2v.attention.choice import Backend
 from cami2v.attention.core import attend, prepare
+from cami2v.attention.device_bundles import multiplied_pairs
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask, DenseMask
 from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, fundamental_matrices
@@ -24,7 +25,10 @@ from tools.peak_memory import peak_bytes, reset_peak
 
 DENSE = "dense mask"
 OURS = {"cpu": "bands, sdpa", "cuda": "bands, flex"}
+"""What `auto` takes."""
+BESIDE = {"cpu": (), "cuda": ("bands, triton",)}
 MIB = 2**20
+_BACKENDS: dict[str, Backend] = {"bands, flex": "flex", "bands, triton": "triton"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,9 @@ class Cost:
 
 def compare(layer: Layer, rounds: int, variants: Sequence[str] | None = None) -> dict[str, list[Cost]]:
     """Measure every variant `rounds` times, in turns, each time in a process of its own."""
-    costs: dict[str, list[Cost]] = {variant: [] for variant in variants or (DENSE, OURS[layer.device])}
+    costs: dict[str, list[Cost]] = {
+        variant: [] for variant in variants or (DENSE, OURS[layer.device], *BESIDE[layer.device])
+    }
     context = multiprocessing.get_context("spawn")
     for _ in range(rounds):
         for variant, measured in costs.items():
@@ -139,7 +145,7 @@ def _run(variant: str, layer: Layer, bands: EpipolarBands) -> Cost:
         torch.randn(1, layer.grid.tokens + more, width, device=device, dtype=layer.dtype, requires_grad=True)
         for more in (0, layer.register_tokens, layer.register_tokens)
     )
-    backend: Backend = "flex" if variant.endswith("flex") else "sdpa"
+    backend = _BACKENDS.get(variant, "sdpa")
     before = reset_peak(device)
     start = clock(device)
     mask: AttentionMask = bands
@@ -176,6 +182,8 @@ def _pairs(mask: AttentionMask, backend: Backend, layer: Layer) -> tuple[int, in
     if backend == "flex":
         blocks = flex.block_mask(mask, layer.register_tokens).to_dense()[..., : -(-layer.grid.tokens // flex.BLOCK)]
         return 0, int(blocks.sum()) * flex.BLOCK**2
+    if backend == "triton":
+        return 0, multiplied_pairs(mask)
     found = [some for clip in bundles_of(mask) for frame in clip for pair in frame for some in pair]
     return 0, sum(some.queries.shape[1] * some.keys.numel() for some in found)
 

@@ -109,8 +109,8 @@ def _orders(bands: EpipolarBands, clip: int, key_frames: int) -> Int64[Tensor, "
 def pencil_positions(fundamental: Float64[Tensor, "*pairs 3 3"], grid: CellGrid) -> Float64[Tensor, "*pairs cells"]:
     """Return where the line of each cell lies in the pencil of its pair of frames, as an angle in [0, pi).
 
-    All lines of a pair are orthogonal to the epipole, also where it is far away and they are parallel; the angle is that
-    in the plane of lines.
+    All lines of a pair are orthogonal to the epipole, also where it is far away and they are parallel: the angle is
+    taken in the plane of lines.
     """
     cells = torch.arange(grid.cells, device=fundamental.device)
     x, y = grid.centres(cells % grid.columns), grid.centres(cells // grid.columns)
@@ -118,10 +118,15 @@ def pencil_positions(fundamental: Float64[Tensor, "*pairs 3 3"], grid: CellGrid)
     # Not from a singular value decomposition: on CUDA the host would wait for it.
     columns = fundamental.mT
     first = _longest(columns)
-    epipole = _longest(torch.linalg.cross(columns, columns.roll(1, dims=-2)))
-    basis = torch.stack([first, torch.linalg.cross(epipole, first)], dim=-2)
+    basis = torch.stack([first, torch.linalg.cross(epipoles(fundamental), first)], dim=-2)
     along = basis @ (fundamental @ points)
     return torch.atan2(along[..., 1, :], along[..., 0, :]) % torch.pi
+
+
+def epipoles(fundamental: Float64[Tensor, "*pairs 3 3"]) -> Float64[Tensor, "*pairs 3"]:
+    """Return where all lines of a pair meet, homogeneous and of unit length; zeros for a pair without parallax."""
+    columns = fundamental.mT
+    return _longest(torch.linalg.cross(columns, columns.roll(1, dims=-2)))
 
 
 def _longest(vectors: Float64[Tensor, "*pairs 3 3"]) -> Float64[Tensor, "*pairs 3"]:

@@ -1,9 +1,10 @@
-"""Which backend computes attention: `attention=auto|sdpa|xformers|flex`, and what this machine can do."""
+"""Which backend computes attention: `attention=auto|sdpa|xformers|flex|triton`, and what this machine can do."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import os
 from typing import Literal
 
 import torch
@@ -11,10 +12,10 @@ import torch
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
 
-Backend = Literal["sdpa", "xformers", "flex"]
-AttentionChoice = Literal["auto", "sdpa", "xformers", "flex"]
+Backend = Literal["sdpa", "xformers", "flex", "triton"]
+AttentionChoice = Literal["auto", "sdpa", "xformers", "flex", "triton"]
 
-CHOICES: tuple[AttentionChoice, ...] = ("auto", "sdpa", "xformers", "flex")
+CHOICES: tuple[AttentionChoice, ...] = ("auto", "sdpa", "xformers", "flex", "triton")
 
 
 def automatic(*, bands: bool, cuda: bool) -> Backend:
@@ -30,6 +31,8 @@ def pick(choice: AttentionChoice, mask: AttentionMask | None, *, device: torch.d
         raise refusal(choice, "it has no masks described as bands, which epipolar attention needs")
     if choice == "xformers" and device.type != "cuda":
         raise refusal(choice, f"it needs CUDA, the model is on {device.type}")
+    if choice == "triton" and device.type != "cuda" and not interpreted():
+        raise refusal(choice, f"it needs CUDA, the model is on {device.type}")
     if choice == "flex" and differentiated and device.type != "cuda":
         raise refusal(choice, f"its backward pass needs CUDA, the model is on {device.type}")
     return choice
@@ -37,11 +40,16 @@ def pick(choice: AttentionChoice, mask: AttentionMask | None, *, device: torch.d
 
 def machine_obstacle(backend: Backend) -> str | None:
     """Say why a backend does not run on this machine at all, or None."""
-    if backend != "xformers":
+    if backend not in ("xformers", "triton") or (backend == "triton" and interpreted()):
         return None
     if not torch.cuda.is_available():
         return "it needs a CUDA device, this machine has none"
-    return _import_error("xformers.ops")
+    return _import_error("xformers.ops" if backend == "xformers" else "triton")
+
+
+def interpreted() -> bool:
+    """Tell whether Triton's interpreter is on, which runs kernels on any device, for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def training_obstacle(backend: Backend) -> str | None:
@@ -68,5 +76,6 @@ def _import_error(module: str) -> str | None:
     try:
         importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
-        return f"it cannot be imported ({' '.join(str(error).split())[:120]}), pip install 'cami2v[xformers]'"
+        cure = "it comes with PyTorch for CUDA on Linux" if module == "triton" else "pip install 'cami2v[xformers]'"
+        return f"it cannot be imported ({' '.join(str(error).split())[:120]}), {cure}"
     return None

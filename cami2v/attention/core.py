@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cami2v.attention import flex, sdpa, xformers
+from cami2v.attention import flex, sdpa, triton, xformers
 from cami2v.attention.choice import AttentionChoice, machine_obstacle, pick, refusal
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
@@ -41,6 +41,8 @@ def attend(
         attended = xformers.attend(query, key, value)
     elif chosen == "flex":
         attended = flex.attend(query, key, value, mask, always_visible)
+    elif chosen == "triton" and mask is not None:
+        attended = triton.attend(query, key, value, mask, always_visible)
     elif isinstance(mask, EpipolarBands):
         attended = sdpa.attend_bands(query, key, value, mask, always_visible)
     else:
@@ -55,6 +57,8 @@ def prepare(mask: AttentionMask, *, always_visible: int, backend: AttentionChoic
     chosen = pick(backend, mask, device=mask.fundamental.device, differentiated=False)
     if chosen == "flex":
         flex.block_mask(mask, always_visible)
+    elif chosen == "triton":
+        triton.prepare(mask)
     else:
         sdpa.prepare(mask)
 

@@ -1,7 +1,7 @@
 """Compile every method's denoiser in a process without run-time checks of shapes, which cannot be traced.
 
 `python -m tests.contracts.compiled_denoiser [method ...]` prints how many graphs each takes (20 s each); `training` is
-CamI2V with its backward pass and selective activation checkpointing.
+CamI2V with its backward pass and selective activation checkpointing. Kernels in Triton need TRITON_INTERPRET=1 on a CPU.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ METHODS: dict[str, Callable[[], CameraControl]] = {
     "cameractrl": lambda: CameraCtrl(pose_encoder=tiny_pose_encoder(), trace_scale=1.0),
     "cami2v": lambda: tiny_cami2v(attention_levels=[1]),
     "cami2v, flex": lambda: tiny_cami2v(attention_levels=[1]),
+    "cami2v, triton": lambda: tiny_cami2v(attention_levels=[1]),
 }
 
 
@@ -47,7 +48,7 @@ def graphs_of(method: str) -> int:
     control = METHODS[method]()
     unet = tiny_unet(control.adapter_for, widths=[32])
     randomise(unet)
-    choose_attention(unet, "flex" if method.endswith("flex") else "auto")
+    choose_attention(unet, "flex" if method.endswith("flex") else "triton" if method.endswith("triton") else "auto")
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:

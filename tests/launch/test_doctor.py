@@ -84,6 +84,7 @@ def test_every_choice_of_attention_is_told(report, monkeypatch):
     text = " ".join(report()[1].split())
     assert "attention auto: sdpa; sdpa: yes; flex: sampling only (its backward pass needs a CUDA device" in text
     assert "xformers: no (it needs a CUDA device" in text
+    assert "triton: no (it needs a CUDA device" in text
 
 
 def test_auto_takes_flex_for_bands_on_cuda(monkeypatch):

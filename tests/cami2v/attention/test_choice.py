@@ -50,10 +50,17 @@ def test_every_layer_of_denoiser_and_camera_branch_gets_the_choice() -> None:
 
 @without_gpu
 def test_what_this_machine_lacks_is_said_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^attention=xformers: it needs a CUDA device.*auto, sdpa, xformers, flex"):
+    with pytest.raises(ValueError, match=r"^attention=xformers: it needs a CUDA device.*sdpa, xformers, flex, triton"):
         choose_attention(tiny_unet(), "xformers")
     with pytest.raises(ValueError, match=r"^attention=flex: its backward pass needs a CUDA device, this machine has"):
         check_training("flex")
+    with pytest.raises(ValueError, match=r"^attention=triton: it needs a CUDA device, this machine has none"):
+        choose_attention(tiny_unet(), "triton")
+    with pytest.raises(ValueError, match=r"^attention=triton: it needs a CUDA device"):
+        check_training("triton")
+    described = bands()
+    with pytest.raises(ValueError, match=r"^attention=triton: it needs CUDA, the model is on cpu"):
+        attend(*tokens(described, registers=0), num_heads=2, mask=described, backend="triton")
     check_training("auto")
     check_training("sdpa")
 
@@ -94,6 +101,16 @@ def test_a_broken_xformers_is_told_apart_from_a_missing_gpu(monkeypatch: pytest.
     choice._import_error.cache_clear()
     assert obstacle is not None
     assert obstacle.startswith("it cannot be imported")
+
+
+def test_without_triton_the_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    choice._import_error.cache_clear()
+    monkeypatch.setitem(sys.modules, "triton", None)
+    obstacle = machine_obstacle("triton")
+    choice._import_error.cache_clear()
+    assert obstacle is not None
+    assert obstacle.endswith("it comes with PyTorch for CUDA on Linux")
 
 
 def test_xformers_gets_heads_after_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

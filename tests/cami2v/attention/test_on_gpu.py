@@ -20,7 +20,7 @@ def run(mask: AttentionMask | None, inputs: tuple[Tensor, ...], registers: int, 
     return (output.detach(), *torch.autograd.grad(output.square().sum(), (query, key, value)))
 
 
-@pytest.mark.parametrize("backend", ["sdpa", "flex"])
+@pytest.mark.parametrize("backend", ["sdpa", "flex", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("poses", POSES)
 @pytest.mark.parametrize("condition_frame", [False, True])
@@ -34,6 +34,32 @@ def test_bands_equal_the_dense_mask(backend: Backend, dtype: torch.dtype, poses:
             assert torch.isfinite(ours).all()
             tolerance = 1e-2 if dtype == torch.float32 else 3e-2  # flex multiplies float32 in TF32
             assert (ours - theirs).double().norm() <= tolerance * theirs.double().norm().clamp_min(1e-6)
+
+
+@pytest.mark.parametrize("poses", ["random", "forward"])
+@pytest.mark.parametrize("width", [32, 40, 128])
+def test_triton_at_a_real_frame_size_and_other_widths(poses: str, width: int) -> None:
+    described = bands(poses, batch=1, perturbed=True, rows=32, columns=32)
+    inputs = tuple(x.to("cuda", torch.float32) for x in tokens(described, registers=4, width=2 * width))
+    described = described.to("cuda")
+    expected = run(DenseMask(allowed=described.dense()), inputs, 4, "sdpa")
+    actual = run(described, inputs, 4, "triton")
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert (ours - theirs).double().norm() <= 1e-4 * theirs.double().norm()
+    for ours, again in zip(actual, run(described, inputs, 4, "triton"), strict=True):
+        assert torch.equal(ours, again), "nothing is added in an order that changes"
+
+
+def test_a_triton_step_waits_for_nothing() -> None:
+    described = bands("random", batch=1, rows=16, columns=16, options=OPTIONS[1]).to("cuda")
+    inputs = tuple(x.to("cuda", torch.bfloat16) for x in tokens(described, registers=4, width=128))
+    run(described, inputs, 4, "triton")  # compiles
+    described = described.to("cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run(described, inputs, 4, "triton")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_xformers_equals_sdpa() -> None:
