@@ -8,6 +8,7 @@ packing  clips per second and core, and memory by number of clips: a few minutes
 fvd      CPU seconds per video, and memory by number of videos: a few minutes
 occupancy  what share of all pairs epipolar attention multiplies, for the poses of real clips (--clips): a few minutes
 engines  single, ddp and ZeRO 1 to 3 side by side: time per step, memory per process (--processes): a minute or more
+checkpointing  what activation checkpointing costs and saves, measured and counted: some minutes (--device, --backbone)
 growth   time and memory of epipolar attention by frames and by resolution, as a plot: some minutes (--device)
 
 Without a name: attention, steps, trainer and loader.
@@ -28,6 +29,7 @@ import torch
 
 from cami2v.compilation import CompileMode
 from tools.benchmark_attention import finest_level, measure_attention
+from tools.benchmark_checkpointing import COUNTED, CheckpointingCase, measure_checkpointing
 from tools.benchmark_clips import RenderedClips, posed, render
 from tools.benchmark_engines import KINDS, EnginesCase, measure_engines
 from tools.benchmark_fvd import measure_fvd
@@ -38,6 +40,7 @@ from tools.benchmark_packing import measure_packing
 from tools.benchmark_report import Report, write_json, write_markdown
 from tools.benchmark_steps import CAMERA_OF, StepCase, measure_steps
 from tools.benchmark_trainer import measure_trainer
+from tools.step_parts import SIZE_OF
 from tools.stored_sets import LoaderOptions
 
 PAGES = Path("docs/benchmarks")
@@ -135,6 +138,22 @@ def _engines(options: argparse.Namespace) -> Report:
     )
 
 
+def _checkpointing(options: argparse.Namespace) -> Report:
+    backbone = options.backbone[0]
+    return measure_checkpointing(
+        CheckpointingCase(
+            backbone=backbone,
+            camera=options.camera or CAMERA_OF[backbone],
+            device=options.device,
+            frames=options.frames,
+            # At the tiny backbone's own size what every step needs hides what activations do.
+            size=(128, 128) if backbone == "tiny" else SIZE_OF[backbone],
+            rounds=options.attention_rounds,
+            counted=options.counted,
+        )
+    )
+
+
 def _loader(options: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as scratch:
         rendered = RenderedClips(
@@ -186,6 +205,7 @@ MEASURE = {
     "packing": _packing,
     "fvd": _fvd,
     "engines": _engines,
+    "checkpointing": _checkpointing,
     "growth": _growth,
     "occupancy": _occupancy,
 }
@@ -214,6 +234,14 @@ def _parser() -> argparse.ArgumentParser:
     engines.add_argument("--engine-rounds", type=int, default=3)
     engines.add_argument("--engine-steps", type=int, default=4, help="timed per round and engine")
     engines.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32"])
+    checkpointing = parser.add_argument_group("checkpointing (--device, --backbone, --attention-rounds)")
+    checkpointing.add_argument(
+        "--counted",
+        metavar="EXPERIMENT",
+        nargs="*",
+        default=COUNTED,
+        help="full-size experiments whose steps are counted",
+    )
     steps = parser.add_argument_group("steps, trainer, engines")
     steps.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     steps.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,12 +51,20 @@ class Denoising:
 
     @classmethod
     def of(
-        cls, backbone: str, camera: str, frames: int, device: torch.device, precision: torch.dtype | None
+        cls,
+        backbone: str,
+        camera: str,
+        frames: int,
+        device: torch.device,
+        precision: torch.dtype | None,
+        *,
+        size: tuple[int, int] | None = None,
+        overrides: Sequence[str] = (),
     ) -> Denoising:
-        """Build a model with random weights and let its towers encode the orbit's clip."""
-        overrides = [f"backbone={backbone}", f"camera={camera}", f"data.frames={frames}"]
-        model = build_model(compose_config("train", overrides)).to(device).train()
-        batch = orbit_batch(frames, SIZE_OF[backbone]).to(device)
+        """Build a model with random weights and let its towers encode the orbit's clip, of the backbone's own size."""
+        named = [f"backbone={backbone}", f"camera={camera}", f"data.frames={frames}"]
+        model = build_model(compose_config("train", [*named, *overrides])).to(device).train()
+        batch = orbit_batch(frames, size or SIZE_OF[backbone]).to(device)
         draws = Draws(batch.seeds, device=device)
         with torch.no_grad(), autocast(precision, device):
             clip = model.encode(batch, draws, condition_frame=torch.zeros_like(batch.seeds), drop=False)

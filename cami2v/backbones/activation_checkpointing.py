@@ -10,7 +10,10 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Checkpointing = bool | Literal["selective"]
-"""Whether a part keeps its activations (False), its input only (True), or the results of what is dear to compute."""
+"""Whether a part keeps its activations (False), its input only (True), or the results of what is dear to compute.
+
+Temporal transformers keep everything under the last: the cameras' attention within them would be computed twice.
+"""
 
 Result = TypeVar("Result")
 

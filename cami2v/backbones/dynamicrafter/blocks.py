@@ -100,7 +100,7 @@ class InputStage(nn.Module):
         hidden = self.convolution(hidden)
         if self.temporal is None:
             return hidden
-        return run_part(self.temporal, hidden, context, how=self.activation_checkpointing)
+        return _run(self.temporal, hidden, context, self.activation_checkpointing)
 
 
 class Downsample(nn.Module):
@@ -156,7 +156,7 @@ class Stage(nn.Module):
         """Apply the parts in order."""
         for part in (self.residual, self.spatial, self.temporal, self.upsample):
             if part is not None:
-                hidden = run_part(part, hidden, context, how=self.activation_checkpointing)
+                hidden = _run(part, hidden, context, self.activation_checkpointing)
         return hidden
 
 
@@ -184,5 +184,13 @@ class MiddleStage(nn.Module):
     ) -> Float[Tensor, "batch_frames channels height width"]:
         """Apply the parts in order."""
         for part in (self.residual_in, self.spatial, self.temporal, self.residual_out):
-            hidden = run_part(part, hidden, context, how=self.activation_checkpointing)
+            hidden = _run(part, hidden, context, self.activation_checkpointing)
         return hidden
+
+
+def _run(
+    part: nn.Module, hidden: Float[Tensor, "batch_frames ..."], context: BlockContext, how: Checkpointing
+) -> Float[Tensor, "batch_frames ..."]:
+    if how == "selective" and isinstance(part, TemporalTransformer):
+        how = False
+    return run_part(part, hidden, context, how=how)
