@@ -52,7 +52,7 @@ bench: setup  ## on the CPU: epipolar attention, steps of every method, the trai
 	@$(BIN)/python -m tools.benchmark --page
 
 bench-gpu: setup  ## the same code at full size on one GPU: 256x256 and 320x512, eager and compiled
-	@$(BIN)/python -m tools.benchmark attention steps trainer checkpointing growth --page --device cuda --compile inductor \
+	@$(BIN)/python -m tools.benchmark attention steps trainer checkpointing growth --page --device cuda --compile inductor --compile-mode reduce-overhead \
 	  --backbone dynamicrafter_256 dynamicrafter_512 --camera cami2v
 
 clean:  ## remove caches and build products (never runs/ or $(VENV))

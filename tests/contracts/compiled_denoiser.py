@@ -1,7 +1,8 @@
 """Compile every method's denoiser in a process without run-time checks of shapes, which cannot be traced.
 
 `python -m tests.contracts.compiled_denoiser [method ...]` prints how many graphs each takes (20 s each); `training` is
-CamI2V with its backward pass and selective activation checkpointing. Kernels in Triton need TRITON_INTERPRET=1 on a CPU.
+CamI2V with its backward pass and selective activation checkpointing. Kernels in Triton need TRITON_INTERPRET=1 on a
+CPU.
 """
 
 from __future__ import annotations

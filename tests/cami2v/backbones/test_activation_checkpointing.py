@@ -30,7 +30,8 @@ def test_no_gradient_changes_and_dropout_draws_the_same(how: Checkpointing) -> N
     recomputed, more_operations = step(how)
     for name, gradient in plain.items():
         again = recomputed[name]
-        assert gradient is not None and again is not None
+        assert gradient is not None
+        assert again is not None
         assert torch.equal(again, gradient), name
     if how == "selective":
         assert more_operations == operations

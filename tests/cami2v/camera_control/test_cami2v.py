@@ -10,8 +10,8 @@ import torch
 from cami2v.attention import sdpa
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import DenseMask
-from cami2v.backbones.initialisation import zero_initialised
 from cami2v.backbones.activation_checkpointing import Checkpointing
+from cami2v.backbones.initialisation import zero_initialised
 from cami2v.camera_control.base import BlockSite, TokenGrid
 from cami2v.camera_control.cami2v import CamI2V, CamI2VAdapter
 from cami2v.camera_control.pyramid import MaskPyramid
