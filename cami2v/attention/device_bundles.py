@@ -114,17 +114,18 @@ def _met(
     lists = order.new_empty(*order.shape[:-1], bundles, capacity)
     counts = torch.empty(*order.shape[:-1], bundles, dtype=torch.int32, device=order.device)
     kernels: Any = importlib.import_module("cami2v.attention.triton_kernels")
-    kernels.list_met[(counts.numel(),)](
-        lines,
-        (order, lists, counts, bundles, capacity),
-        key_frames(bands),
-        (0, grid.frames, order.shape[2]),
-        (grid.cells, grid.columns, grid.downsample, grid.downsample / 2 - 0.5, grid.half_width),
-        ITSELF=itself_only(bands),
-        OF_KEYS=of_keys,
-        BUNDLE=BUNDLE,
-        BLOCK=BLOCK,
-        num_warps=4,
-        enable_fp_fusion=False,
-    )
+    with torch.cuda.device_of(order):  # Triton launches on the current device
+        kernels.list_met[(counts.numel(),)](
+            lines,
+            (order, lists, counts, bundles, capacity),
+            key_frames(bands),
+            (0, grid.frames, order.shape[2]),
+            (grid.cells, grid.columns, grid.downsample, grid.downsample / 2 - 0.5, grid.half_width),
+            ITSELF=itself_only(bands),
+            OF_KEYS=of_keys,
+            BUNDLE=BUNDLE,
+            BLOCK=BLOCK,
+            num_warps=4,
+            enable_fp_fusion=False,
+        )
     return Met(order=order, lists=lists, counts=counts)

@@ -155,7 +155,8 @@ class _Launch:
         self._settings = _settings(query, value) | {"BUNDLE": bundle}
 
     def __call__(self, *arguments: Any, **constants: Any) -> None:
-        self._kernel(*arguments, **constants, **self._settings)
+        with torch.cuda.device_of(self.met[0]):  # Triton launches on the current device
+            self._kernel(*arguments, **constants, **self._settings)
 
 
 @functools.cache
@@ -180,11 +181,12 @@ def _of_registers(
         torch.empty(clips, parts, registers, heads, x.shape[-1], dtype=torch.float32, device=x.device)
         for x in (query, value)
     ]
-    _kernels().registers_gradient[clips * parts, heads](
-        *inputs, logsumexp, alignment, *sums, *(x.stride()[:3] for x in inputs), heads, tokens,
-        (width, value.shape[-1]), registers, scale * math.log2(math.e), scale, parts, PART=PART,
-        REGISTERS=padded(registers), **_settings(query, value),
-    )  # fmt: skip
+    with torch.cuda.device_of(query):
+        _kernels().registers_gradient[clips * parts, heads](
+            *inputs, logsumexp, alignment, *sums, *(x.stride()[:3] for x in inputs), heads, tokens,
+            (width, value.shape[-1]), registers, scale * math.log2(math.e), scale, parts, PART=PART,
+            REGISTERS=padded(registers), **_settings(query, value),
+        )  # fmt: skip
     of_key, of_value = (x.sum(dim=1).transpose(1, 2) for x in sums)
     return of_key, of_value
 
