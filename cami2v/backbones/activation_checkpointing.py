@@ -25,15 +25,6 @@ _DEAR = {
 _KEPT = {getattr(torch.ops.aten, name).default for name in _DEAR}
 
 
-def check_checkpointing(value: object) -> None:
-    """Raise ValueError for what is no way of checkpointing."""
-    if value not in (False, True, "selective"):
-        raise ValueError(
-            f"backbone.activation_checkpointing: got {value!r}, expected true, false or selective (keeps the results "
-            "of matrix products, convolutions and attention)"
-        )
-
-
 def run_part(part: Callable[..., Result], hidden: torch.Tensor, *others: object, how: Checkpointing) -> Result:
     """Call `part` on `hidden` and what else it takes; without gradients nothing is kept anyway."""
     if how is False or not hidden.requires_grad:

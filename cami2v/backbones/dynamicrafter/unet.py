@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cami2v.backbones.activation_checkpointing import Checkpointing, check_checkpointing
+from cami2v.backbones.activation_checkpointing import Checkpointing
 from cami2v.backbones.base import VideoBackbone
 from cami2v.backbones.dynamicrafter.context import BlockContext, split_image_tokens
 from cami2v.backbones.dynamicrafter.layers import (
@@ -31,7 +31,7 @@ class DynamiCrafterUNet(VideoBackbone):
     `attention_downsamples` are the factors between latent and feature map at which encoder and decoder attend; the
     middle always does. Without `zero_output_layers` the outputs that otherwise start at zero are random, so that
     gradients pass through an untrained model. Raises ValueError for widths that the 32-group norms or the heads do not
-    divide, and for no way of checkpointing.
+    divide.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class DynamiCrafterUNet(VideoBackbone):
     ) -> None:
         super().__init__()
         _check_widths(widths, head_width)
-        check_checkpointing(activation_checkpointing)
         self.latent_channels = latent_channels
         self.model_channels = model_channels = widths[0]
         self.frames = frames
