@@ -56,7 +56,9 @@ def check_arguments(
 ) -> dict[str, Any]:
     """Check `given` against the signature of `target` and convert the values (see `convert`)."""
     parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    # A dataclass may inherit fields from another module, whose names only the class itself still leads to.
+    signed = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
+    hints = typing.get_type_hints(signed)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     named = [
         name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from cami2v.batch import Cameras, ClipBatch
-from cami2v.camera_control.liveness import GuardSettings, check_camera, reason_to_skip
+from cami2v.batch import Cameras
+from cami2v.camera_control.liveness import GuardSettings, reason_to_skip
 from cami2v.evaluation.camera_effect import Record, measured, not_measured
 from cami2v.evaluation.folder import GENERATE, GROUND_TRUTH, EvaluationFolder
-from cami2v.evaluation.generate import VIDEO_SETS, Animate, next_clip, write_generated, write_ground_truth
+from cami2v.evaluation.generate import VIDEO_SETS, next_clip, write_generated, write_ground_truth
 from cami2v.evaluation.machine import generating_machine
 from cami2v.file_hash import file_sha256
 from cami2v.geometry.pose_scale import ScalePolicy
-from cami2v.model import VideoDiffusion
 from data_pipeline.array_tasks import Share
 from data_pipeline.chosen_clips import ChosenClips
 from data_pipeline.evaluation_manifest import EvaluationManifest, with_seeds
@@ -30,6 +27,9 @@ from launch.compose import instantiate_part, plain, settings
 from launch.evaluation_settings import EvaluationSettings, given_manifest
 from launch.published_metadata import published_manifest, read_published_metadata
 
+if TYPE_CHECKING:
+    from launch.evaluated_model import EvaluatedModel
+
 UNSEEN_IN_RESULTS = (
     "_target_", "shards", "num_workers", "shuffle_window_shards", "shared_shards", "max_skip_rate", "cache_folder",
     "cache_gigabytes", "timeout_seconds", "frozen_split",
@@ -37,24 +37,14 @@ UNSEEN_IN_RESULTS = (
 """Keys of `data` that change no clip of an evaluation; the shard set counts by its manifest's content."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What a checkpoint contributes."""
-
-    model: VideoDiffusion
-    animate: Animate
-    data: dict[str, Any]
-    identity: dict[str, Any]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return next(self.model.parameters()).device
-
-
 def generate(config: DictConfig, evaluation: EvaluationSettings, folder: EvaluationFolder, share: Share) -> None:
     """Make the videos of this share that are missing. Raises ValueError, before it writes, for what cannot be made."""
-    checkpoint = _load(config) if config.checkpoint is not None else None
+    checkpoint: EvaluatedModel | None = None
+    if config.checkpoint is not None:
+        # Imported here: judging true videos needs no model.
+        from launch.evaluated_model import load_evaluated
+
+        checkpoint = load_evaluated(config)
     if checkpoint is None and evaluation.interventions:
         raise ValueError("evaluation.interventions=true: needs a model to intervene on, set checkpoint=<run folder>")
     data = plain(config.data, "data")
@@ -63,6 +53,8 @@ def generate(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluat
     if given is not None:
         defaults = _of_manifest(given, evaluation, defaults, data, trained=checkpoint is not None)
     data = {**defaults, **{key: value for key, value in data.items() if value is not None}}
+    if checkpoint:
+        checkpoint.plan(data["frames"])
     loader: ClipLoader = instantiate_part(data, "data")
     manifest, chosen = _chosen_clips(config, evaluation, loader, given)
     effect = _camera_effect(config, checkpoint, loader) if checkpoint else None
@@ -89,9 +81,8 @@ def generate(config: DictConfig, evaluation: EvaluationSettings, folder: Evaluat
     for batch in tqdm(batches, desc="videos", total=len(missing), disable=share.task > 0):
         write_ground_truth(folder, [batch], crf=evaluation.crf, metric=data["scale_policy"] == ScalePolicy.METRIC)
         if checkpoint:
-            moved = batch.to(checkpoint.device)
             write_generated(
-                folder, [moved], checkpoint.animate,
+                folder, [batch], checkpoint.animate,
                 trajectories=trajectories, crf=evaluation.crf, other_cameras=others,
             )  # fmt: skip
 
@@ -145,7 +136,7 @@ def _is_missing(folder: EvaluationFolder, clip_id: str, video_sets: Sequence[str
     return not all(path.exists() for path in files)
 
 
-def _camera_effect(config: DictConfig, checkpoint: Run, loader: ClipLoader) -> Record:
+def _camera_effect(config: DictConfig, checkpoint: EvaluatedModel, loader: ClipLoader) -> Record:
     """Look whether the trajectory changes what the model predicts for the first clip; raise ValueError if nothing.
 
     Every process does, before anything is written: then all of them stop.
@@ -153,35 +144,12 @@ def _camera_effect(config: DictConfig, checkpoint: Run, loader: ClipLoader) -> R
     guards = settings(config.guards, GuardSettings, "guards")
     count = min(2, loader.num_samples)
     clips = loader.fixed(count=count, rank=0, world_size=1, seed=config.seed)
-    first, *rest = [clip.to(checkpoint.device) for clip in clips]
-    reason = reason_to_skip(checkpoint.model, first, guards)
+    first, *rest = clips
+    reason = reason_to_skip(checkpoint.pipeline.model, first, guards)
     others = rest[0].cameras if rest else None
-    effect = check_camera(
-        checkpoint.model, first, others=others, guards=guards, source=f"checkpoint={config.checkpoint}"
+    effect = checkpoint.pipeline.check_camera(
+        first, others=others, guards=guards, source=f"checkpoint={config.checkpoint}"
     )
     if effect is None:
         return not_measured(str(reason))
     return measured(effect, clip_id=first.clip_ids[0], shuffled_with=rest[0].clip_ids[0] if rest else None)
-
-
-def _load(config: DictConfig) -> Run:
-    # Imported here: judging true videos needs no model.
-    from launch.load_model import Source, held_out_data, load_model
-
-    keys = {key: config[key] for key in Source.__dataclass_fields__}
-    loaded = load_model(settings(DictConfig(keys), Source, "evaluate"))
-    sampler, sampler_node = loaded.sampler, loaded.config.sampler
-    if config.get("sampler") is not None:
-        sampler_node = config.sampler
-        sampler = instantiate_part(sampler_node, "sampler")
-
-    def animate(batch: ClipBatch) -> torch.Tensor:
-        with torch.no_grad():
-            return loaded.model.generate(batch, sampler)
-
-    return Run(
-        model=loaded.model,
-        animate=animate,
-        data=held_out_data(loaded.config),
-        identity={**loaded.identity, "sampler": plain(sampler_node, "sampler")},
-    )

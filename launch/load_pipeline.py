@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cami2v.inference.exported import is_exported, load_exported
-from cami2v.inference.settings import Defaults
+from cami2v.inference.model_facts import Defaults
 from cami2v.inference.source import PARTS, PipelineSource, differing_weights
 from cami2v.signature import build_settings
 from cami2v.training.run_folder import AVERAGE

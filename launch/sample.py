@@ -18,7 +18,8 @@ from cami2v.inference.image_clip import choose_trajectory, read_image
 from cami2v.inference.output import read_text
 from cami2v.inference.pipeline import Pipeline
 from cami2v.inference.record import Record, frames_sha256
-from cami2v.inference.request import Request, SamplerSettings
+from cami2v.inference.request import Request
+from cami2v.inference.sampler_settings import SamplerSettings
 from cami2v.inference.scene import Depth, framed_depth
 from cami2v.inference.settings import Picture, open_picture
 from cami2v.trajectories.trajectory import Trajectory, scaled
@@ -82,7 +83,9 @@ def sample(
         filmed = {} if shards is None else _read(chosen, shards, pipeline)
         planned = [made for job in jobs for made in _planned(chosen, pipeline, job, filmed.get(job.name))]
         first = planned[0]
-        pipeline.check_camera(first.request, first.picture, guards=chosen.guards, source=f"checkpoint={checkpoint}")
+        pipeline.check_camera(
+            pipeline.clip(first.request, first.picture), guards=chosen.guards, source=f"checkpoint={checkpoint}"
+        )
         steps = sum(pipeline.steps(each.request) for each in planned)
         with tqdm(total=steps, desc=method or "denoising", disable=not sys.stderr.isatty()) as bar:
             for each in planned:

@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from cami2v.batch import ClipBatch
 from cami2v.geometry.pose_scale import ScalePolicy
 from cami2v.inference.clip_video import to_frames
-from cami2v.inference.settings import Defaults, Picture, open_picture
+from cami2v.inference.model_facts import Defaults
+from cami2v.inference.settings import Picture, open_picture
 from cami2v.trajectories.trajectory import Trajectory
 from data_pipeline.loader import ClipLoader
 

@@ -15,7 +15,8 @@ from cami2v.compilation import CompileMode, check_compilation, check_graphs
 from cami2v.diffusion.steps import StepSpacing
 from cami2v.inference.image_clip import Compatibility, Portrait
 from cami2v.inference.output import OutputFormat
-from cami2v.inference.request import Branches, Precision
+from cami2v.inference.request import Precision
+from cami2v.inference.sampling_plan import Branches
 from cami2v.inference.scene_mask import SceneMaskRule
 from launch.sample_jobs import Trajectories
 

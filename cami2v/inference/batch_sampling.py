@@ -15,19 +15,14 @@ from cami2v.inference.clips import joined_clips, window_of, windows
 from cami2v.inference.decoding import decode
 from cami2v.inference.placement import Placement, computing
 from cami2v.inference.progress import Watch
-from cami2v.inference.request import Precision, Request
+from cami2v.inference.request import Precision
+from cami2v.inference.sampling_plan import SamplingPlan
 from cami2v.inference.scene import Scene, joined_scenes, noise_shaping
 from cami2v.model import VideoDiffusion
 
-SHARED = (
-    "sampler", "window", "overlap", "branches", "decode_frames", "decode_tile", "condition_frame", "noise_shaping",
-    "paste_image", "compatibility",
-)  # fmt: skip
-"""What the videos of a batch have in common."""
-
 
 class BatchSampling:
-    """Makes what requests of one batch describe. Raises ValueError where they have too little in common."""
+    """Makes the videos of one batch after a plan; `negative_captions` are those of its clips."""
 
     def __init__(
         self,
@@ -35,27 +30,25 @@ class BatchSampling:
         model: VideoDiffusion,
         placement: Placement,
         precision: Precision,
-        requests: Sequence[Request],
+        plan: SamplingPlan,
+        negative_captions: Sequence[str],
         watch: Watch,
     ) -> None:
         self.model = model
         self.placement = placement
         self.precision: Precision = precision
-        self.requests = requests
-        self.first = requests[0]
-        for key in SHARED:
-            if any(getattr(request, key) != getattr(self.first, key) for request in requests):
-                raise ValueError(f"{key}: differs within a batch; use batch_size=1")
-        self.sampler = self.first.sampler.build()
+        self.plan = plan
+        self.negative_captions = negative_captions
+        self.sampler = plan.sampler.build()
         self.watch = watch
 
     def video(
         self, clips: Sequence[ClipBatch], scenes: Sequence[Scene]
     ) -> Float[Tensor, "batch 3 frames height width"]:
         """Make the videos of clips, in [-1, 1]; `scenes` are theirs, or none."""
-        first, sampler = self.first, self.sampler
+        plan, sampler = self.plan, self.sampler
         whole = joined_clips(clips).to(self.placement.device)
-        pieces = windows(first.frames, first.window, first.overlap)
+        pieces = windows(whole.video.shape[2], plan.window, plan.overlap)
         video: Tensor | None = None
         latents: Tensor | None = None
         for number, piece in enumerate(pieces):
@@ -64,13 +57,13 @@ class BatchSampling:
             if latents is not None and video is not None:
                 # The window starts on frames that exist: they stay, and the first of them is its image.
                 known = pieces[number - 1].stop - piece.start
-                scale = None if first.compatibility == "published" else sampler.final_scale(self.model.schedule)
+                scale = None if plan.compatibility == "published" else sampler.final_scale(self.model.schedule)
                 overlap, image = OverlapFrames(known=latents[:, :, -known:], scale=scale), video[:, :, piece.start]
             scene = joined_scenes(scenes, slice(piece.start, piece.stop)) if scenes else None
             latents = self._denoise(window_of(whole, piece, image), overlap, scene, number)
             with torch.no_grad(), self.placement.stage("decode"):
                 decoded = decode(
-                    self.model.first_stage, latents, frames_at_once=first.decode_frames, tile=first.decode_tile
+                    self.model.first_stage, latents, frames_at_once=plan.decode_frames, tile=plan.decode_tile
                 )
             decoded = decoded.float().clamp(-1, 1)
             video = decoded if video is None else torch.cat([video[:, :, : piece.start], decoded], dim=2)
@@ -85,19 +78,19 @@ class BatchSampling:
         scene: tuple[Tensor, Tensor] | None,
         window: int,
     ) -> Float[Tensor, "batch channels frames height width"]:
-        first, device = self.first, self.placement.device
+        plan, device = self.plan, self.placement.device
         draws = Draws(batch.seeds, device=device)
         if window:
             draws = NamedDraws(draws, f"window{window}")
-        frame = torch.full_like(batch.seeds, 0 if window else first.condition_frame)
+        frame = torch.full_like(batch.seeds, 0 if window else plan.condition_frame)
         with computing(self.precision, device):
             with self.placement.stage("encode"):
                 predict, image_latents = self.model.denoiser(
                     batch,
                     draws,
                     condition_frame=frame,
-                    negative_captions=[request.negative_caption for request in self.requests],
-                    joint=first.branches == "together",
+                    negative_captions=self.negative_captions,
+                    joint=plan.branches == "together",
                 )
                 shaping = None if scene is None else self._noise_shaping(scene, image_latents, frame, draws)
             edits = self._edits(image_latents, frame, overlap, shaping)
@@ -116,9 +109,9 @@ class BatchSampling:
         self, image_latents: Tensor, frame: Tensor, overlap: OverlapFrames | None, shaping: NoiseShaping | None
     ) -> list[StepEdit]:
         """Put the edits in order: later ones have the last word."""
-        published = self.first.compatibility == "published"
+        published = self.plan.compatibility == "published"
         paste = None
-        if self.first.paste_image:
+        if self.plan.paste_image:
             scale = None if published else 1.0
             paste = PasteConditionFrame(known=image_latents.float(), condition_frame=frame, scale=scale)
         # As published the scene also covers frames that an earlier window made; else those stay as they are.
@@ -129,14 +122,14 @@ class BatchSampling:
         self, scene: tuple[Tensor, Tensor], image_latents: Tensor, frame: Tensor, draws: Draws
     ) -> NoiseShaping:
         video, covered = (each.to(self.placement.device) for each in scene)
-        assert self.first.noise_shaping is not None
+        assert self.plan.noise_shaping is not None
         return noise_shaping(
             self.model.first_stage.encode(video, NamedDraws(draws, "scene")),
             covered,
             image_latents,
-            rule=self.first.noise_shaping,
+            rule=self.plan.noise_shaping,
             condition_frame=frame,
-            compatibility=self.first.compatibility,
+            compatibility=self.plan.compatibility,
         )
 
 

@@ -21,7 +21,7 @@ from cami2v.attention.choice import AttentionChoice
 from cami2v.attention.core import choose_attention
 from cami2v.checkpoints.safetensors_files import write_safetensors
 from cami2v.file_hash import file_sha256
-from cami2v.inference.settings import Defaults
+from cami2v.inference.model_facts import Defaults
 from cami2v.inference.source import PARTS, PipelineSource
 from cami2v.signature import TARGET, build, build_settings, convert
 

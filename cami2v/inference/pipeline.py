@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from cami2v.batch import ClipBatch
-from cami2v.camera_control.liveness import GuardSettings, check_camera
+from cami2v.batch import Cameras, ClipBatch
+from cami2v.camera_control.liveness import CameraEffect, GuardSettings, check_camera
 from cami2v.compilation import CompileMode, check_compilation, check_graphs, compile_denoiser, uses_graphs
 from cami2v.encoders.base import DepthEstimator
 from cami2v.inference.batch_sampling import BatchSampling
@@ -23,11 +23,14 @@ from cami2v.inference.clip_video import to_frames
 from cami2v.inference.clips import windows
 from cami2v.inference.exported import is_exported, load_exported
 from cami2v.inference.image_clip import image_clip
+from cami2v.inference.model_facts import ModelFacts
 from cami2v.inference.placement import Placement, computing, set_precision
 from cami2v.inference.progress import OnProgress, Progress, SamplingCancelledError, Watch
-from cami2v.inference.request import Precision, Request, SamplerSettings
+from cami2v.inference.request import Precision, Request
+from cami2v.inference.sampler_settings import SamplerSettings
+from cami2v.inference.sampling_plan import SamplingPlan
 from cami2v.inference.scene import Depth, Scene, depth_sha256, framed_depth, open_depth, render_scene
-from cami2v.inference.settings import ModelFacts, Picture, VideoSettings, open_picture, picture_sha256, requests_for
+from cami2v.inference.settings import Picture, VideoSettings, open_picture, picture_sha256, requests_for
 from cami2v.inference.source import PipelineSource
 from cami2v.signature import build_settings
 
@@ -58,7 +61,7 @@ class Pipeline:
         source: model, sampler and what they are.
         device: None takes CUDA where there is one.
         device_map: parts on devices of their own (docs/pipeline.md): {"text_encoder": "cpu", "first_stage": "cuda:1"}.
-        precision: of everything but the first stage. fp32 is what the published numbers were checked in.
+        precision: of everything but decoding and metric depth. fp32 is what the published numbers were checked in.
         offload: keep parts that a stage of sampling does not need in host memory.
         compile: backend of torch.compile for the denoiser, `inductor`; the model's denoiser is compiled in place.
         compile_mode: inductor's; `reduce-overhead` and `max-autotune` replay CUDA graphs.
@@ -231,10 +234,9 @@ class Pipeline:
                 None if depth is None else _scene(request, clip, depth)
                 for clip, (request, depth) in zip(clips, inputs[batch.start : batch.stop], strict=True)
             ]
-            sampling = BatchSampling(
-                model=self.model, placement=self.placement, precision=self.precision, requests=some, watch=watch
+            videos = self._batch(_shared_plan(some), [request.negative_caption for request in some], watch).video(
+                clips, [scene for scene in scenes if scene is not None]
             )
-            videos = sampling.video(clips, [scene for scene in scenes if scene is not None])
             made += [
                 Generated(
                     frames=to_frames(video),
@@ -246,6 +248,31 @@ class Pipeline:
                 for i, video, scene in zip(batch, videos, scenes, strict=True)
             ]
         return made
+
+    def animate(self, clip: ClipBatch, plan: SamplingPlan) -> Float32[Tensor, "1 3 frames height width"]:
+        """Make a clip's video along its own cameras, in [-1, 1]; of its frames only that of the image is seen.
+
+        `plan` comes of `SamplingSettings.plan(pipeline.facts(), ...)`. In a clip whose scene shapes the noise,
+        `translation_scale` takes poses from metres to the model's unit. Raises ValueError where that scene needs a
+        depth network that this model does not have.
+        """
+        scenes = []
+        if plan.noise_shaping is not None:
+            image = clip.video[:, :, plan.condition_frame]
+            depth = self._estimated_depth(image)
+            scenes = [render_scene(clip, depth, condition_frame=plan.condition_frame, compatibility=plan.compatibility)]
+        watch = Watch(steps=plan.sampler.steps, on_progress=None, cancel=None)
+        return self._batch(plan, [""], watch).video([clip], scenes)
+
+    def _batch(self, plan: SamplingPlan, negative_captions: Sequence[str], watch: Watch) -> BatchSampling:
+        return BatchSampling(
+            model=self.model,
+            placement=self.placement,
+            precision=self.precision,
+            plan=plan,
+            negative_captions=negative_captions,
+            watch=watch,
+        )
 
     def preview(self, request: Request, picture: Picture, depth: Depth) -> Scene:
         """Draw what the request's cameras see of the picture; `depth` as `scene_depth` gives it. Nothing is sampled."""
@@ -259,12 +286,14 @@ class Pipeline:
         height, width = picture.shape[1:]
         if given is not None:
             return framed_depth(open_depth(given), (height, width), (request.height, request.width))
+        return self._estimated_depth(self.clip(request, picture).video[:, :, request.condition_frame])
+
+    def _estimated_depth(self, shown: Float32[Tensor, "1 3 height width"]) -> Depth:
         if self.depth_network is None:
             raise ValueError(
-                "depth: this model has no depth network; give a depth map (depth=<file or array>, depth_map=<file> of "
-                "cami2v sample), or a network (docs/realcam.md)"
+                "depth: this model has no depth network; give a depth map of the image (depth=<file or array>, "
+                "depth_map=<file> of cami2v sample), or a network (docs/realcam.md)"
             )
-        shown = self.clip(request, picture).video[:, :, request.condition_frame]
         # Of the image that was asked for last: one network for all its seeds and trajectories.
         if self._estimated is None or not torch.equal(self._estimated[0], shown):
             with torch.no_grad(), self.placement.stage("depth"):
@@ -287,12 +316,14 @@ class Pipeline:
             metres_per_unit=request.metres_per_unit or 1.0,
         )
 
-    def check_camera(self, request: Request, picture: Picture, *, guards: GuardSettings, source: str) -> None:
+    def check_camera(
+        self, clip: ClipBatch, *, guards: GuardSettings, source: str, others: Cameras | None = None
+    ) -> CameraEffect | None:
         """Ask whether the trajectory changes the prediction (docs/camera-alive.md), in the stages' own places."""
-        clip = self.clip(request, picture).to(self.device)
+        clip, others = clip.to(self.device), None if others is None else others.to(self.device)
         stages = (self.placement.stage("encode"), self.placement.stage("denoise"))
         with stages[0], stages[1], computing(self.precision, self.device):
-            check_camera(self.model, clip, guards=guards, source=source)
+            return check_camera(self.model, clip, others=others, guards=guards, source=source)
 
     def steps(self, request: Request) -> int:
         """Return how many denoising steps a video takes."""
@@ -308,6 +339,16 @@ class Pipeline:
                 "depth: not the map of the request; give the one that its video carries, or it was estimated elsewhere"
             )
         return dataclasses.replace(request, depth_sha256=found), depth
+
+
+def _shared_plan(requests: Sequence[Request]) -> SamplingPlan:
+    """Return the plan of a batch. Raises ValueError where its videos have too little in common."""
+    first = requests[0].plan
+    for request in requests:
+        for field in dataclasses.fields(first):
+            if getattr(request, field.name) != getattr(first, field.name):
+                raise ValueError(f"{field.name}: differs within a batch; use batch_size=1")
+    return first
 
 
 def _scene(request: Request, clip: ClipBatch, depth: Depth) -> Scene:

@@ -84,7 +84,7 @@ class Placement:
 
 
 def set_precision(model: VideoDiffusion, precision: Precision) -> None:
-    """Store everything but first stage and depth network in a precision: frames and metres are always float32."""
+    """Store all weights but those of first stage and depth network, whose frames and metres are float32."""
     model.to(DTYPES[precision])
     model.first_stage.float()
     if model.depth is not None:

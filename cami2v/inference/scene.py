@@ -5,6 +5,7 @@ RealCam-I2V (arXiv 2502.10059): the same rendering is the preview and the scene 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,6 +118,19 @@ def render_scene(
     warped = warp(image, without_outliers(depth, own, compatibility), poses, intrinsics, own)
     covered = not_black(warped.video[None])[0] if compatibility == "published" else warped.covered
     return Scene(video=warped.video, covered=covered)
+
+
+def in_metres(clip: ClipBatch, metres_per_unit: float) -> ClipBatch:
+    """Return a filmed clip with its poses in metres, for `render_scene`; its `translation_scale` leads to the model's.
+
+    Its translations, scaled as in `scaled_relative_poses` by its first frame's, are in units of `metres_per_unit`.
+    """
+    cameras = clip.cameras
+    world_to_camera = cameras.world_to_camera.clone()
+    world_to_camera[..., 3] *= cameras.translation_scale[:, :1, None] * metres_per_unit
+    scale = torch.full_like(cameras.translation_scale, 1 / metres_per_unit)
+    cameras = dataclasses.replace(cameras, world_to_camera=world_to_camera, translation_scale=scale)
+    return dataclasses.replace(clip, cameras=cameras)
 
 
 def without_outliers(

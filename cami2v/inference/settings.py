@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,11 @@ from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
-from cami2v.diffusion.steps import StepSpacing, sampling_steps
 from cami2v.geometry.pose_scale import ScalePolicy
-from cami2v.inference.image_clip import Compatibility, Portrait, choose_trajectory, read_image, target_resolution
-from cami2v.inference.request import Branches, Request, SamplerKind, SamplerSettings, rows
-from cami2v.inference.scene import NoiseShapingRule
-from cami2v.inference.scene_mask import SceneMaskRule
+from cami2v.inference.image_clip import Portrait, choose_trajectory, read_image, target_resolution
+from cami2v.inference.model_facts import ModelFacts
+from cami2v.inference.request import Request, rows
+from cami2v.inference.sampling_settings import SamplingSettings
 from cami2v.trajectories.trajectory import Trajectory, scaled
 
 CameraSource = str | Path | Mapping[str, Any] | Trajectory
@@ -33,13 +32,12 @@ PER_VIDEO = ("caption", "negative_caption", "trajectory", "extent", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VideoSettings:
+class VideoSettings(SamplingSettings):
     """Settings of one call; None takes the model's own. Those in `PER_VIDEO` may be lists.
 
     `trajectory` is a preset, a file, a description (docs/trajectories.md) or cameras; `extent` is a preset's distance
     in scene units or angle in radians, a factor for the others. `resolution` is (height, width). More `frames` than the
-    model was trained with are made in windows that share `overlap` frames. `condition_frame` tells which frame the
-    image is.
+    model was trained with are made in windows that share `overlap` frames.
     """
 
     caption: str | Sequence[str] = ""
@@ -51,48 +49,11 @@ class VideoSettings:
     seed: int | Sequence[int] = 0
     frames: int | None = None
     resolution: tuple[int, int] | None = None
-    sampler: SamplerKind | None = None
-    steps: int | None = None
-    spacing: StepSpacing | None = None
-    guidance_scale: float | None = None
-    guidance_rescale: float | None = None
-    camera_guidance: float | None = None
-    camera_guidance_schedule: Literal["constant", "cosine"] | None = None
-    eta: float | None = None
-    order: Literal[1, 2, 3] | None = None
     frame_stride: int | None = None
     told_frames_per_second: float | None = None
-    condition_frame: int = 0
-    paste_image: bool = False
-    """Keep its frame as the image is encoded, at every step and in the end."""
     end_image: Any = None
-    overlap: int = 4
     field_of_view_degrees: float | None = None
     portrait: Portrait = "crop"
-    compatibility: Compatibility = "none"
-    branches: Branches = "separate"
-    decode_frames: int | None = None
-    decode_tile: int | None = None
-    metres_per_unit: float | None = None
-    """Trajectories are in metres, and one unit of the model's poses is so many; models trained in metres need none."""
-    noise_shaping: int | None = None
-    """Latents follow the rendered scene at this noise level and above; published: 900 (docs/realcam.md)."""
-    scene_mask: SceneMaskRule | None = None
-    """Where it is trusted; None: as published."""
-
-    def sampler_settings(self, own: SamplerSettings) -> SamplerSettings:
-        """Return the model's sampler with what was chosen in its place."""
-        return own.changed(
-            kind=self.sampler,
-            steps=self.steps,
-            spacing=self.spacing,
-            guidance_scale=self.guidance_scale,
-            guidance_rescale=self.guidance_rescale,
-            camera_guidance=self.camera_guidance,
-            camera_guidance_schedule=self.camera_guidance_schedule,
-            eta=self.eta,
-            order=self.order,
-        )
 
     def videos(self, images: int) -> list[dict[str, Any]]:
         """Return the values of `PER_VIDEO` for every video.
@@ -112,41 +73,13 @@ class VideoSettings:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
-    """What a model was trained for."""
-
-    frames: int
-    height: int
-    width: int
-    frame_stride: int
-    """Of its held-out clips."""
-    scale_policy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """What requests to a model need to know of it."""
-
-    defaults: Defaults
-    sampler: SamplerSettings
-    multiple: int
-    """Heights and widths are multiples of this."""
-    ends_with_image: bool
-    timesteps: int
-    """Of its noise schedule."""
-    constant: dict[str, Any]
-    """Fields of `Request` that the loaded model decides."""
-
-
 def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings, facts: ModelFacts) -> list[Request]:
     """Write a call down, video by video; raises ValueError in one line for what cannot be done."""
     defaults = facts.defaults
     frames = defaults.frames if chosen.frames is None else chosen.frames
     height, width = chosen.resolution or (defaults.height, defaults.width)
     _check(chosen, frames, (height, width), facts)
-    sampler = chosen.sampler_settings(facts.sampler)
-    shaping = _noise_shaping(chosen, sampler, facts)
+    plan = chosen.plan(facts, frames=frames)
     videos = chosen.videos(len(pictures))
     hashes = [picture_sha256(picture) for _, picture in pictures]
     made = []
@@ -168,22 +101,13 @@ def requests_for(pictures: Sequence[tuple[str, Picture]], chosen: VideoSettings,
                 zoom=None if zoom is None else tuple((zoom / zoom[chosen.condition_frame]).tolist()),
                 field_of_view_degrees=chosen.field_of_view_degrees,
                 portrait=chosen.portrait,
-                compatibility=chosen.compatibility,
                 height=high,
                 width=wide,
                 frame_stride=defaults.frame_stride if chosen.frame_stride is None else chosen.frame_stride,
                 told_frames_per_second=chosen.told_frames_per_second,
-                condition_frame=chosen.condition_frame,
                 seed=own["seed"],
-                sampler=sampler,
-                window=min(frames, defaults.frames),
-                overlap=chosen.overlap,
-                branches=chosen.branches,
-                decode_frames=chosen.decode_frames,
-                decode_tile=chosen.decode_tile,
                 metres_per_unit=None if defaults.scale_policy == ScalePolicy.METRIC else chosen.metres_per_unit,
-                noise_shaping=shaping,
-                paste_image=chosen.paste_image,
+                **{field.name: getattr(plan, field.name) for field in fields(plan)},
                 **facts.constant,
             )
         )
@@ -245,29 +169,10 @@ def picture_levels(picture: Picture) -> np.ndarray:
     return levels.permute(1, 2, 0).contiguous().numpy()
 
 
-def _noise_shaping(chosen: VideoSettings, sampler: SamplerSettings, facts: ModelFacts) -> NoiseShapingRule | None:
-    """Return the rule; raises ValueError where it could do nothing, or depth and trajectory have no common unit."""
-    lowest = chosen.noise_shaping
-    if lowest is None:
-        return None
-    highest = sampling_steps(sampler.spacing, sampler.steps, facts.timesteps)[-1]
-    if not 0 <= lowest <= highest:
-        raise ValueError(
-            f"noise_shaping: got {lowest}, choose a timestep from 0 to {highest}, the highest that spacing="
-            f"{sampler.spacing} visits (published: 900)"
-        )
-    if facts.defaults.scale_policy != ScalePolicy.METRIC and chosen.metres_per_unit is None:
-        raise ValueError(
-            f"noise_shaping: the scene is in metres, but this model's poses are not (scale policy: "
-            f"{facts.defaults.scale_policy}); set metres_per_unit to the metres in one unit of its training poses"
-        )
-    return NoiseShapingRule(minimum_timestep=lowest, mask=chosen.scene_mask or SceneMaskRule())
-
-
 def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: ModelFacts) -> None:
     if frames < 1:
         raise ValueError(f"frames: got {frames}, expected a number above 0")
-    for key in ("frame_stride", "told_frames_per_second", "decode_frames", "metres_per_unit"):
+    for key in ("frame_stride", "told_frames_per_second"):
         value = getattr(chosen, key)
         if value is not None and value <= 0:
             raise ValueError(f"{key}: got {value}, expected a number above 0")
@@ -275,13 +180,6 @@ def _check(chosen: VideoSettings, frames: int, size: tuple[int, int], facts: Mod
         raise ValueError(
             f"resolution: got {size[0]}x{size[1]} (height x width), both must be multiples of {facts.multiple} for "
             "this model"
-        )
-    window = min(frames, facts.defaults.frames)
-    if not 0 <= chosen.condition_frame < window:
-        raise ValueError(f"condition_frame: got {chosen.condition_frame}, choose 0 to {window - 1}")
-    if frames > window and not 1 <= chosen.overlap < window:
-        raise ValueError(
-            f"overlap: got {chosen.overlap}; {frames} frames are made in windows of {window}, choose 1 to {window - 1}"
         )
     if chosen.end_image is not None and not facts.ends_with_image:
         raise ValueError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cami2v.diffusion.sampler import Sampler
-from cami2v.inference.settings import Defaults
+from cami2v.inference.model_facts import Defaults
 from cami2v.model import VideoDiffusion
 
 PARTS = ("seed", "first_stage", "camera", "backbone", "encoders", "depth", "diffusion", "sampler", "attention")

@@ -17,9 +17,7 @@ import torch
 from torch._dynamo import register_backend
 
 from cami2v.compilation import CompileMode
-from cami2v.inference.batch_sampling import BatchSampling
 from cami2v.inference.pipeline import Pipeline
-from cami2v.inference.progress import Watch
 from cami2v.inference.settings import open_picture
 from launch.build import build_model
 from launch.compose import compose_config, instantiate_part
@@ -66,12 +64,8 @@ def video(pipe: Pipeline, clip: int, **options: Any) -> torch.Tensor:
         "caption": f"room {clip}", "trajectory": ("orbit_right", "dolly_in")[clip], "seed": clip, "steps": 3,
         "branches": "together",
     }  # fmt: skip
-    requests = pipe.requests([open_picture(pixels)], **settings | options)
-    sampling = BatchSampling(
-        model=pipe.model, placement=pipe.placement, precision=pipe.precision, requests=requests,
-        watch=Watch(steps=99, on_progress=None, cancel=None),
-    )  # fmt: skip
-    return sampling.video([pipe.clip(requests[0], open_picture(pixels)[1])], [])
+    (request,) = pipe.requests([open_picture(pixels)], **settings | options)
+    return pipe.animate(pipe.clip(request, open_picture(pixels)[1]), request.plan)
 
 
 def measure(method: str, backend: str, mode: CompileMode | None, device: str) -> dict[str, float]:

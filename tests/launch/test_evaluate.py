@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cami2v.video import read_frames
 from launch.compose import compose_config, settings
 from launch.evaluate import run
 from launch.pack import run as pack
+from launch.sample import run as sample
 from launch.sweeps.objective import EVALUATION, final_value
 from launch.sweeps.settings import SweepSettings
 from tests.launch.untrained import random_run, untrained_run
@@ -167,3 +170,54 @@ def test_the_effect_of_a_working_camera_is_among_the_results(shards: Path, tmp_p
     assert record["changes"]["right"] == 0
     assert record["clip_id"] != record["shuffled_with"]
     assert min(record["changes"]["stationary"], record["changes"]["shuffled"]) > 1e-3
+
+
+def test_a_checkpoint_is_sampled_as_cami2v_sample_does(shards: Path, tmp_path: Path) -> None:
+    run_folder = random_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *SMALL])
+    output = run_folder / "evaluation" / "test"
+    shaped = ["noise_shaping=300", "metres_per_unit=2", "depth=tiny", "depth_weights=random"]
+    how = ["precision=bf16", "branches=together", "decode_frames=2", *shaped]
+
+    def generate(*overrides: str) -> np.ndarray:
+        few = ["evaluation.stages=[generate]", "evaluation.clips=1"]
+        run(compose_config("evaluate", [f"data.shards={shards}", f"checkpoint={run_folder}", *few, *overrides]))
+        (video,) = output.glob("videos/generated/*.mp4")
+        return read_frames(video).astype(int)
+
+    usual = generate("offload=true")
+    assert generate().shape == usual.shape, "offloading is not part of what a folder holds"
+    assert "precision" not in json.loads((output / "evaluation.json").read_text())["checkpoint"]
+    with pytest.raises(ValueError, match="another evaluation|holds an evaluation with"):
+        generate("precision=bf16")
+    seed = json.loads((output / "manifest.json").read_text())["clips"][0]["seed"]
+    output.rename(tmp_path / "usual")
+    made = generate(*how)
+    assert np.abs(made - usual).mean() > 1
+    checkpoint = json.loads((output / "evaluation.json").read_text())["checkpoint"]
+    assert checkpoint["noise_shaping"] == 300
+    assert checkpoint["precision"] == "bf16"
+    assert checkpoint["depth"]["network"].endswith("DepthAnythingV2")
+    clip = next(output.glob("videos/generated/*.mp4")).stem
+    chosen = [f"clips=[{clip}]", f"seed={seed}", "trajectory=own", f"output={tmp_path / 'sampled'}", "crf=10", *how]
+    sample(compose_config("sample", [f"checkpoint={run_folder}", f"data.shards={shards}", *chosen]))
+    sampled = read_frames(tmp_path / "sampled" / f"{clip}-own-seed{seed}.mp4").astype(int)
+    # The command's image is in whole grey levels, this one's is not.
+    assert np.abs(made - sampled).mean() < 0.1 * np.abs(made - usual).mean()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("scene_mask={window: 3}", "scene_mask: only noise_shaping uses it"),
+        ("noise_shaping=900", "set metres_per_unit to the metres in one unit"),
+        ("noise_shaping=900; metres_per_unit=2", "noise_shaping: this model has no depth network; add depth="),
+        ("compile_mode=max-autotune", "compile_mode: got max-autotune, a mode of inductor, but compile=null"),
+        ("data.frames=6", "overlap: got 4; 6 frames are made in windows of 4, choose 1 to 3"),
+    ],
+)
+def test_a_model_cannot_be_sampled_in_any_way(shards: Path, tmp_path: Path, override: str, message: str) -> None:
+    run_folder = random_run(tmp_path / "run", [f"data.shards={shards}", "data.split=test", *SMALL])
+    with pytest.raises(ValueError, match=message) as error:
+        run(compose_config("evaluate", [f"data.shards={shards}", f"checkpoint={run_folder}", *override.split("; ")]))
+    assert "\n" not in str(error.value)
+    assert not (run_folder / "evaluation").exists()

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cami2v.geometry.cameras import relative_poses
+from cami2v.inference.model_facts import Defaults
 from cami2v.inference.output import read_text
 from cami2v.inference.record import Record
-from cami2v.inference.settings import Defaults
 from cami2v.trajectories.trajectory import scaled
 from cami2v.video import read_frames
 from launch.compose import compose_config

@@ -23,7 +23,8 @@ from cami2v.inference.app.visit import Visit
 from cami2v.inference.captioner import CaptionerSettings
 from cami2v.inference.pipeline import Generated, Pipeline
 from cami2v.inference.progress import Progress
-from cami2v.inference.request import Request, SamplerKind
+from cami2v.inference.request import Request
+from cami2v.inference.sampler_settings import SamplerKind
 from cami2v.inference.scene import Depth
 from cami2v.inference.settings import Picture, open_picture
 
@@ -241,7 +242,7 @@ class Studio:
         if choice.name not in self._camera_remarks:
             (probe,) = pipeline.requests([("", picture)], trajectory=PROBE)
             try:
-                pipeline.check_camera(probe, picture, guards=GUARDS, source=choice.name)
+                pipeline.check_camera(pipeline.clip(probe, picture), guards=GUARDS, source=choice.name)
                 remark = ""
             except ValueError:
                 remark = "The camera changes nothing in this model's prediction (docs/camera-alive.md)."

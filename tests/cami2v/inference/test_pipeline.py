@@ -20,7 +20,9 @@ from cami2v.inference.exported import export
 from cami2v.inference.image_clip import choose_trajectory
 from cami2v.inference.pipeline import Generated, SamplingCancelledError
 from cami2v.inference.placed_towers import PlacedFirstStage
-from cami2v.inference.request import Request, SamplerSettings
+from cami2v.inference.request import Request
+from cami2v.inference.sampler_settings import SamplerSettings
+from cami2v.inference.sampling_settings import SamplingSettings
 from cami2v.inference.settings import open_picture
 from cami2v.trajectories.trajectory import Trajectory
 from tests.launch.untrained import random_run
@@ -73,6 +75,15 @@ def test_a_request_as_json_repeats_its_video_exactly(pipeline: Pipeline, image: 
     for change in changes:
         (other,) = pipeline(image, **options | change, camera_guidance=1.5, sampler="unipc", steps=2)
         assert not np.array_equal(other.frames, made.frames), change
+
+
+def test_a_filmed_clip_is_animated_as_validation_does(pipeline: Pipeline, image: np.ndarray) -> None:
+    (request,) = pipeline.requests([open_picture(image)], trajectory="dolly_in", seed=3)
+    clip = pipeline.clip(request, open_picture(image)[1])
+    video = pipeline.animate(clip, SamplingSettings().plan(pipeline.facts(), frames=FRAMES))
+    assert torch.equal(video, pipeline.model.generate(clip, pipeline.sampler.build()))
+    other = pipeline.animate(clip, SamplingSettings(guidance_scale=3.0).plan(pipeline.facts(), frames=FRAMES))
+    assert not torch.equal(video, other)
 
 
 def test_another_image_is_not_taken_for_the_one_of_a_request(pipeline: Pipeline, image: np.ndarray) -> None:
