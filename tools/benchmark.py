@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shutil
 import sys
 import tempfile
@@ -37,8 +38,8 @@ from tools.benchmark_growth import measure_growth
 from tools.benchmark_loader import measure_loader
 from tools.benchmark_occupancy import measure_occupancy
 from tools.benchmark_packing import measure_packing
-from tools.benchmark_report import Report, write_json, write_markdown
-from tools.benchmark_steps import CAMERA_OF, StepCase, measure_steps
+from tools.benchmark_report import Report, add_to_page, write_json
+from tools.benchmark_steps import CAMERA_OF, PARTS, StepCase, measure_steps
 from tools.benchmark_trainer import measure_trainer
 from tools.step_parts import SIZE_OF
 from tools.stored_sets import LoaderOptions
@@ -52,22 +53,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("error: --device cuda: this machine has no CUDA device (cami2v doctor)", file=sys.stderr)
         return 2
+    command = ["python -m tools.benchmark", *_without_paths(sys.argv[1:] if arguments is None else arguments)]
     reports: list[Report] = []
+    pages: set[Path] = set()
     try:
-        for name in options.benchmarks or ["attention", "steps", "trainer", "loader"]:
-            reports.append(MEASURE[name](options))
-            print(reports[-1].text(), end="\n\n", flush=True)
+        for report in _measured(options):
+            reports.append(report)
+            print(report.text(), end="\n\n", flush=True)
+            # Each as soon as it is there: a machine's time limit takes only what is not measured yet.
+            if options.json:
+                write_json(reports, options.json)
+            if options.page:
+                pages.add(add_to_page(report, PAGES, " ".join(command)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.json:
-        write_json(reports, options.json)
-    if options.page:
-        command = ["python -m tools.benchmark", *_without_paths(sys.argv[1:] if arguments is None else arguments)]
-        page = write_markdown(reports, PAGES, " ".join(command))
-        write_json(reports, page.with_suffix(".json"))
+    for page in pages:
         print(page)
     return 0
+
+
+def _measured(options: argparse.Namespace) -> Iterator[Report]:
+    for name in options.benchmarks or ["attention", "steps", "trainer", "loader"]:
+        load = os.getloadavg()[0]
+        for report in MEASURE[name](options):
+            yield dataclasses.replace(report, machine={**report.machine, "load": load})
+            load = os.getloadavg()[0]
 
 
 def _without_paths(arguments: Sequence[str]) -> Iterator[str]:
@@ -80,51 +91,45 @@ def _without_paths(arguments: Sequence[str]) -> Iterator[str]:
         a_path_follows = name in PATH_OPTIONS and not given
 
 
-def _attention(options: argparse.Namespace) -> Report:
+def _attention(options: argparse.Namespace) -> Iterator[Report]:
     sizes = [(256, 256), (320, 512)] if options.device == "cuda" else [(256, 256)]
     layers = [finest_level(options.device, options.attention_frames, *size) for size in sizes]
-    return measure_attention(layers, options.attention_rounds)
+    yield measure_attention(layers, options.attention_rounds)
 
 
-def _occupancy(options: argparse.Namespace) -> Report:
+def _occupancy(options: argparse.Namespace) -> Iterator[Report]:
     if options.clips is None or not options.clips.is_dir():
         raise ValueError(f"--clips: got {options.clips}; occupancy needs a folder of posed videos")
-    return measure_occupancy(options.clips, options.frames, query_frames=6)
+    yield measure_occupancy(options.clips, options.frames, query_frames=6)
 
 
-def _growth(options: argparse.Namespace) -> Report:
+def _growth(options: argparse.Namespace) -> Iterator[Report]:
     layer = finest_level(options.device, options.attention_frames, 256, 256)
-    return measure_growth(layer, options.attention_rounds)
+    yield measure_growth(layer, options.attention_rounds)
 
 
-def _steps(options: argparse.Namespace) -> Report:
-    found = [
-        measure_steps(
+def _steps(options: argparse.Namespace) -> Iterator[Report]:
+    for backbone in options.backbone:
+        yield from measure_steps(
             StepCase(
                 backbone=backbone,
                 device=torch.device(options.device),
                 frames=options.frames,
                 rounds=options.rounds,
+                parts=tuple(options.parts),
                 compile=options.compile,
                 compile_modes=tuple(options.compile_mode),
                 cami2v=options.camera or CAMERA_OF[backbone],
             )
         )
-        for backbone in options.backbone
-    ]
-    return dataclasses.replace(
-        found[0],
-        tables=[table for report in found for table in report.tables],
-        numbers={report.numbers["backbone"]: report.numbers for report in found},
-    )
 
 
-def _trainer(options: argparse.Namespace) -> Report:
-    return measure_trainer(options.backbone[0], torch.device(options.device), options.frames, options.rounds)
+def _trainer(options: argparse.Namespace) -> Iterator[Report]:
+    yield measure_trainer(options.backbone[0], torch.device(options.device), options.frames, options.rounds)
 
 
-def _engines(options: argparse.Namespace) -> Report:
-    return measure_engines(
+def _engines(options: argparse.Namespace) -> Iterator[Report]:
+    yield measure_engines(
         EnginesCase(
             backbone=options.backbone[0],
             device=options.device,
@@ -138,9 +143,9 @@ def _engines(options: argparse.Namespace) -> Report:
     )
 
 
-def _checkpointing(options: argparse.Namespace) -> Report:
+def _checkpointing(options: argparse.Namespace) -> Iterator[Report]:
     backbone = options.backbone[0]
-    return measure_checkpointing(
+    yield measure_checkpointing(
         CheckpointingCase(
             backbone=backbone,
             camera=options.camera or CAMERA_OF[backbone],
@@ -154,7 +159,7 @@ def _checkpointing(options: argparse.Namespace) -> Report:
     )
 
 
-def _loader(options: argparse.Namespace) -> Report:
+def _loader(options: argparse.Namespace) -> Iterator[Report]:
     with tempfile.TemporaryDirectory() as scratch:
         rendered = RenderedClips(
             clips=options.rendered_clips, frames=options.clip_frames, height=options.height, width=options.width
@@ -176,23 +181,23 @@ def _loader(options: argparse.Namespace) -> Report:
             samples=options.samples,
             worker_samples=options.worker_samples,
         )
-        return measure_loader(clips, Path(scratch) / "sets", measured)
+        yield measure_loader(clips, Path(scratch) / "sets", measured)
 
 
-def _packing(options: argparse.Namespace) -> Report:
+def _packing(options: argparse.Namespace) -> Iterator[Report]:
     folder = options.folder / "packing"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        return measure_packing(folder, options.packed_clips)
+        yield measure_packing(folder, options.packed_clips)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fvd(options: argparse.Namespace) -> Report:
+def _fvd(options: argparse.Namespace) -> Iterator[Report]:
     folder = options.folder / "fvd"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        return measure_fvd(folder, options.videos, options.compared_rows)
+        yield measure_fvd(folder, options.videos, options.compared_rows)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -223,7 +228,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--frames", type=int, default=16, help="of a sample")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--page", action="store_true", help=f"also write {PAGES}/<date>-<hardware>.md and .json")
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help=f"also put it on {PAGES}/<date>-<hardware>.md, and all numbers into the .json beside it",
+    )
     parser.add_argument("--folder", type=Path, default=Path("data/benchmark"), help="for rendered clips, which stay")
     attention = parser.add_argument_group("attention, growth (--device)")
     attention.add_argument("--attention-rounds", type=int, default=3)
@@ -252,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
         help="several: steps of each",
     )
     steps.add_argument("--camera", help="preset that stands for CamI2V; none: that of the backbone's published run")
+    steps.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of steps")
     steps.add_argument("--compile", metavar="BACKEND", help="compile the denoiser for more rows (inductor, eager, ...)")
     steps.add_argument(
         "--compile-mode",

@@ -7,9 +7,9 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -65,41 +65,78 @@ def write_json(reports: Sequence[Report], path: Path) -> None:
     path.write_text(json.dumps({report.name: report.json() for report in reports}, indent=1) + "\n", encoding="utf-8")
 
 
-def write_markdown(reports: Sequence[Report], folder: Path, command: str) -> Path:
-    """Write the tables to <folder>/<date>-<hardware>.md and return the path; the same day's page is replaced."""
-    said = reports[0].machine
-    path = folder / f"{said['date'][:10]}-{re.sub(r'[^a-z0-9]+', '-', said['hardware'].lower()).strip('-')}.md"
-    libraries = ", ".join(f"{name} {said[name]}" for name in LIBRARIES)
-    head = [
-        f"# Benchmark of {said['date'][:10]}: {said['hardware']}",
-        f"`{command}`: {said['hardware']}, {libraries}; load {said['load']:.1f} when it began.",
-    ]
+def add_to_page(report: Report, folder: Path, command: str) -> Path:
+    """Put a report on <folder>/<date>-<hardware>.md, in the place of an earlier one of its name; return the path.
+
+    What else was measured that day on that hardware stays. Beside the page is a .json file of the same name: all
+    numbers, and what the page is written from.
+    """
+    page = folder / f"{report.machine['date'][:10]}-{_hyphenated(report.machine['hardware'])}.md"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [part for report in reports for part in (report.text(), *_figures(report, path))]
-    path.write_text("\n\n".join([*head, *parts]) + "\n", encoding="utf-8")
-    return path
+    stored = page.with_suffix(".json")
+    sections = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    sections[report.name] = {
+        **report.json(),
+        "command": command,
+        "tables": [asdict(table) for table in report.tables],
+        "figures": dict(_figures(report, page)),
+    }
+    _replace(stored, json.dumps(sections, indent=1))
+    head = f"# Benchmark of {report.machine['date'][:10]}: {report.machine['hardware']}"
+    parts = [part for section in sections.values() for part in _section(section)]
+    _replace(page, "\n\n".join([head, *parts]))
+    return page
 
 
-def _figures(report: Report, page: Path) -> Iterator[str]:
-    """Write a report's figures beside the page and yield what shows them there."""
+def _section(section: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paragraphs of one report: the command with its circumstances, tables, figures."""
+    said = section["machine"]
+    libraries = ", ".join(f"{name} {said[name]}" for name in LIBRARIES if said.get(name))
+    yield f"## {section['benchmark']}"
+    yield f"`{section['command']}`, {said['date']}: {libraries}; load {said['load']:.1f} when it began."
+    yield from (Table(**table).markdown() for table in section["tables"])
+    yield from (f"![{title}]({file})" for title, file in section["figures"].items())
+
+
+def _figures(report: Report, page: Path) -> Iterator[tuple[str, str]]:
+    """Write a report's figures beside the page; yield their titles and files."""
     for number, (title, picture) in enumerate(report.figures.items()):
         file = page.with_name(f"{page.stem}-{report.name}{f'-{number + 1}' if number else ''}.png")
         file.write_bytes(picture)
-        yield f"![{title}]({file.name})"
+        yield title, file.name
+
+
+def _hyphenated(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Describe where and when; `load` is how many processes wanted a core in the last minute."""
+    """Describe where and when; `load` is how many processes wanted a core in the last minute.
+
+    Libraries that are not installed are None.
+    """
     cores = len(os.sched_getaffinity(0))
     name = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores {_processor()}"
-    libraries = {library: version(library) for library in LIBRARIES}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": name,
         "cores": cores,
         "load": os.getloadavg()[0],
-        **libraries,
+        **{library: _version(library) for library in LIBRARIES},
     }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -14,11 +15,13 @@ from tools.machine_ceilings import Ceilings, clock, measure_ceilings
 from tools.rounds import Spread, take_turns
 from tools.step_parts import SIZE_OF, Denoising
 
+Part = Literal["training", "sampling"]
 BARE = "bare backbone"
 CAMI2V = "CamI2V"
 DENSE_MASK = "CamI2V, masks written out"
 CAMERA = "CamI2V, only its own weights train"
 ONE_BY_ONE = "CamI2V, branches one by one"
+PARTS: tuple[Part, ...] = ("training", "sampling")
 CAMERA_OF = {"tiny": "cami2v", "dynamicrafter_256": "cami2v", "dynamicrafter_512": "cami2v_512"}
 
 
@@ -30,6 +33,7 @@ class StepCase:
     device: torch.device
     frames: int
     rounds: int
+    parts: tuple[Part, ...]
     compile: str | None
     """Backend of torch.compile for more rows; None: none are compiled."""
     compile_modes: tuple[CompileMode, ...]
@@ -52,10 +56,10 @@ class Row:
     peak: int = 0
 
 
-def measure_steps(case: StepCase) -> Report:
+def measure_steps(case: StepCase) -> Iterator[Report]:
     """Time training steps with cached latents, and guided sampling steps, of every method on one backbone.
 
-    Raises ValueError for a compilation that there is not, or not on this device.
+    Yields a report for each part. Raises ValueError for a compilation that there is not, or not on this device.
     """
     for mode in (None, *case.compile_modes):
         check_compilation(case.compile, mode)
@@ -67,25 +71,20 @@ def measure_steps(case: StepCase) -> Report:
         "CameraCtrl": Denoising.of(case.backbone, "cameractrl", case.frames, case.device, case.precision),
         CAMI2V: Denoising.of(case.backbone, case.cami2v, case.frames, case.device, case.precision),
     }
-    training, sampling = _training(case, models), _sampling(case, models)
-    seconds = {name: _timed(rows, case) for name, rows in (("training", training), ("sampling", sampling))}
-    tables = [
-        _table("Training step, all weights train, latents and tokens cached", training, seconds["training"], ceilings),
-        _table("Sampling step, both guidance branches", sampling, seconds["sampling"], ceilings),
-    ]
-    tables[-1] = dataclasses.replace(tables[-1], notes=_notes(case, ceilings))
-    numbers = {
-        "seconds": seconds,
-        "operations": {
-            "training": {name: row.operations for name, row in training.items()},
-            "sampling": {name: row.operations for name, row in sampling.items()},
-        },
-        "ceilings": dataclasses.asdict(ceilings),
-        "backbone": case.backbone,
-        "camera": case.cami2v,
-        "frames": case.frames,
-    }
-    return Report(name="steps", tables=tables, numbers=numbers, machine=machine(case.device.type))
+    for part in case.parts:
+        rows = ROWS[part](case, models)
+        seconds = _timed(rows, case)
+        numbers = {
+            "seconds": seconds,
+            "operations": {name: row.operations for name, row in rows.items()},
+            "ceilings": dataclasses.asdict(ceilings),
+            "backbone": case.backbone,
+            "camera": case.cami2v,
+            "frames": case.frames,
+        }
+        table = _table(TITLES[part], rows, seconds, ceilings, _notes(case, ceilings))
+        where = machine(case.device.type)
+        yield Report(name=f"{part}-steps-{case.backbone}", tables=[table], numbers=numbers, machine=where)
 
 
 def _training(case: StepCase, models: dict[str, Denoising]) -> dict[str, Row]:
@@ -127,6 +126,16 @@ def _compiled(
     }
 
 
+ROWS: dict[Part, Callable[[StepCase, dict[str, Denoising]], dict[str, Row]]] = {
+    "training": _training,
+    "sampling": _sampling,
+}
+TITLES: dict[Part, str] = {
+    "training": "Training step, all weights train, latents and tokens cached",
+    "sampling": "Sampling step, both guidance branches",
+}
+
+
 def _timed(rows: dict[str, Row], case: StepCase) -> dict[str, list[float]]:
     on_gpu = case.device.type == "cuda"
 
@@ -146,7 +155,9 @@ def _timed(rows: dict[str, Row], case: StepCase) -> dict[str, list[float]]:
     return take_turns({name: variant(row) for name, row in rows.items()}, case.rounds, clock=lambda: clock(case.device))
 
 
-def _table(title: str, rows: dict[str, Row], seconds: dict[str, list[float]], ceilings: Ceilings) -> Table:
+def _table(
+    title: str, rows: dict[str, Row], seconds: dict[str, list[float]], ceilings: Ceilings, notes: list[str]
+) -> Table:
     on_gpu = any(row.peak for row in rows.values())
     bare_peak = rows[BARE].peak or 1
     written = [
@@ -162,7 +173,7 @@ def _table(title: str, rows: dict[str, Row], seconds: dict[str, list[float]], ce
     ]
     columns = ["step", "ms", "times the bare backbone", "useful TFLOP", "of the product's rate (MFU)"]
     columns += ["peak GiB above the weights", "times bare"] if on_gpu else []
-    return Table(title=title, columns=columns, rows=written)
+    return Table(title=title, columns=columns, rows=written, notes=notes)
 
 
 def _notes(case: StepCase, ceilings: Ceilings) -> list[str]:

@@ -12,8 +12,8 @@ import torch
 from cami2v.video import write_mp4
 from tools.benchmark import main
 from tools.benchmark_loader import CACHED_ALL, RAW, TARGETS
-from tools.benchmark_report import Report, Table, write_markdown
-from tools.benchmark_steps import BARE, CAMERA, CAMI2V, DENSE_MASK, ONE_BY_ONE, StepCase, measure_steps
+from tools.benchmark_report import Report, Table, add_to_page
+from tools.benchmark_steps import BARE, CAMERA, CAMI2V, DENSE_MASK, ONE_BY_ONE, PARTS, StepCase, measure_steps
 from tools.orbit_clip import orbit_batch
 from tools.rounds import Spread, take_turns, times_as_fast
 from tools.stored_sets import DEFAULT, FORMATS
@@ -37,38 +37,49 @@ def test_ratios_are_those_of_each_round():
     assert spread.text(1) == "2.0 (1.0 to 4.0)"
 
 
-def test_a_page_names_date_hardware_and_command(tmp_path: Path):
-    table = Table(title="T", columns=("what", "ms"), rows=[["a", "1.0"], ["long", "22.0"]], notes=["A note."])
-    said = {"date": "2026-11-22T10:00:00+00:00", "hardware": "2 cores A (B)", "load": 0.5}
-    report = Report(name="r", tables=[table], numbers={}, machine={**said, "torch": "2", "av": "3", "decord": "4"})
-    page = write_markdown([report], tmp_path / "pages", "make bench")
+def test_a_page_holds_what_a_day_measured(tmp_path: Path):
+    def report(name: str, value: str, **figures: bytes) -> Report:
+        table = Table(title="T", columns=("what", "ms"), rows=[["a", "1.0"], ["long", value]], notes=["A note."])
+        said = {"date": "2026-11-22T10:00:00+00:00", "hardware": "2 cores A (B)", "load": 0.5}
+        versions = {"torch": "2", "av": "3", "decord": None}
+        return Report(name=name, tables=[table], numbers={"n": 1}, figures=figures, machine=said | versions)
+
+    add_to_page(report("first", "22.0"), tmp_path / "pages", "make first")
+    add_to_page(report("second", "33.0", growth=b"png"), tmp_path / "pages", "make second")
+    page = add_to_page(report("first", "44.0"), tmp_path / "pages", "make again")
     assert page.name == "2026-11-22-2-cores-a-b.md"
     text = page.read_text()
-    assert "`make bench`: 2 cores A (B), torch 2, av 3, decord 4; load 0.5 when it began." in text
-    assert "| what |   ms |\n|------|------|\n| a    |  1.0 |\n| long | 22.0 |\n\nA note." in text
+    assert "`make again`, 2026-11-22T10:00:00+00:00: torch 2, av 3; load 0.5 when it began." in text
+    assert "| what |   ms |\n|------|------|\n| a    |  1.0 |\n| long | 44.0 |\n\nA note." in text
+    assert "22.0" not in text, "the later one of a name"
+    assert text.index("## first") < text.index("## second") < text.index("![growth](2026-11-22-2-cores-a-b-second.png)")
+    assert json.loads(page.with_suffix(".json").read_text())["second"]["n"] == 1
+    assert {each.suffix for each in page.parent.iterdir()} == {".md", ".json", ".png"}
 
 
 @pytest.mark.slow
 def test_every_step_is_timed_against_the_bare_backbone():
-    report = measure_steps(
+    reports = measure_steps(
         StepCase(
             backbone="tiny",
             device=torch.device("cpu"),
             frames=2,
             rounds=1,
+            parts=PARTS,
             compile=None,
             compile_modes=(),
             cami2v="cami2v",
         )
     )
-    training, sampling = (report.numbers["seconds"][name] for name in ("training", "sampling"))
+    trained, sampled = reports
+    training, sampling = (report.numbers["seconds"] for report in (trained, sampled))
     methods = [BARE, "MotionCtrl", "CameraCtrl", CAMI2V]
     assert list(training) == [*methods, CAMERA, DENSE_MASK]
     assert list(sampling) == [*methods, ONE_BY_ONE]
     assert all(len(took) == 1 and took[0] > 0 for took in (*training.values(), *sampling.values()))
-    assert report.tables[0].rows[0][2] == "1.00 (1.00 to 1.00)"
-    forward = report.numbers["operations"]["sampling"][BARE] / 2  # of two branches
-    by_step = report.numbers["operations"]["training"]
+    assert trained.tables[0].rows[0][2] == "1.00 (1.00 to 1.00)"
+    forward = sampled.numbers["operations"][BARE] / 2  # of two branches
+    by_step = trained.numbers["operations"]
     assert 2.5 < by_step[BARE] / forward < 3.5
     assert by_step[BARE] < by_step[CAMI2V] < 1.5 * by_step[BARE]
     assert by_step[CAMERA] < by_step[CAMI2V]
