@@ -11,10 +11,15 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from cami2v.attention.masks import AttentionMask
-from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, epipolar_lines, mask_from_fundamental, mask_rows
-
-ROWS_AT_ONCE = 128
-"""Rows of the mask that exist at once while those without keys are looked for."""
+from cami2v.geometry.epipolar import (
+    CHUNK_ELEMENTS,
+    CellGrid,
+    EpipolarOptions,
+    epipolar_lines,
+    mask_from_fundamental,
+    mask_rows,
+    near_any_cell,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +99,13 @@ class EpipolarBands(AttentionMask):
 
     def _rows_without_keys(self, *, frame_wise: bool) -> Bool[Tensor, "batch queries key_frames"]:
         """Tell which rows of the plain rule are empty within a frame, or over all frames of the clip."""
-        frames = self.condition_frame if frame_wise else None
-        plain = dataclasses.replace(self, options=EpipolarOptions(), condition_frame=frames, prepared={})
-        key_frames = len(self.key_frames(0))
+        grid, device = self.grid, self.fundamental.device
+        rows_at_once = max(1, CHUNK_ELEMENTS // (grid.frames * max(grid.rows, grid.columns)))
         found = []
-        for clip in range(self.shape[0]):
-            for rows in torch.arange(self.grid.tokens, device=self.fundamental.device).split(ROWS_AT_ONCE):
-                near = plain.rows(clip, rows)
-                if frame_wise:
-                    found.append(~near.unflatten(1, (key_frames, -1)).any(dim=-1))
-                else:
-                    found.append(~near.any(dim=-1, keepdim=True).expand(-1, key_frames))
+        for clip, matrices in enumerate(self.fundamental):
+            own = self.key_frames(clip)
+            judged = own if frame_wise else torch.arange(grid.frames, device=device)
+            for queries in torch.arange(grid.tokens, device=device).split(rows_at_once):
+                near = near_any_cell(epipolar_lines(matrices, queries, judged, grid), grid)
+                found.append(~near if frame_wise else ~near.any(dim=-1, keepdim=True).expand(-1, len(own)))
         return torch.cat(found).unflatten(0, (self.shape[0], -1)).contiguous()

@@ -16,18 +16,15 @@ from typing import Any, no_type_check
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from cami2v.attention.block_occupancy import occupancy
 from cami2v.attention.epipolar_bands import EpipolarBands
 from cami2v.attention.masks import AttentionMask
 from cami2v.attention.tiles import TILE_SIDE, Order, permuted, tile_order
 
 BLOCK = TILE_SIDE**2
 """Queries and keys of a block."""
-
-BLOCKS_AT_ONCE = 8
-"""Blocks of queries whose rows exist at once while the lists are built."""
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -91,7 +88,7 @@ def block_mask(bands: EpipolarBands, always_visible: int) -> BlockMask:
     name = f"flex/{always_visible}"
     if name not in bands.prepared:
         _, queries, keys = bands.shape
-        some, every = _occupancy(bands, always_visible)
+        some, every = occupancy(bands, token_order(bands, always_visible)[0], always_visible, BLOCK)
         partial_counts, partial_blocks = _lists(some & ~every)
         full_counts, full_blocks = _lists(every)
         bands.prepared[name] = BlockMask.from_kv_blocks(
@@ -137,25 +134,6 @@ def mask_function(bands: EpipolarBands, always_visible: int) -> MaskFunction:
         return sees | (key >= visible_keys)
 
     return visible
-
-
-def _occupancy(
-    bands: EpipolarBands, always_visible: int
-) -> tuple[Bool[Tensor, "batch query_blocks key_blocks"], Bool[Tensor, "batch query_blocks key_blocks"]]:
-    """Tell of every block whether any and whether all of its pairs may attend."""
-    some, every = [], []
-    queries, keys = token_order(bands, always_visible)
-    for clip in range(bands.shape[0]):
-        for rows in queries.places.split(BLOCK * BLOCKS_AT_ONCE):
-            allowed = functional.pad(bands.rows(clip, rows), (always_visible, 0), value=True)
-            allowed = allowed.index_select(1, keys.places)
-            missing = (-allowed.shape[1] % BLOCK, -allowed.shape[0] % BLOCK)
-            padded = functional.pad(allowed, (0, missing[0], 0, missing[1]))
-            blocks = padded.unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK))
-            some.append(blocks.any(dim=3).any(dim=1))
-            every.append(blocks.all(dim=3).all(dim=1))
-    batch = bands.shape[0]
-    return torch.cat(some).unflatten(0, (batch, -1)), torch.cat(every).unflatten(0, (batch, -1))
 
 
 def _lists(occupied: Bool[Tensor, "batch query_blocks key_blocks"]) -> tuple[Tensor, Tensor]:

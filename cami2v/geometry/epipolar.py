@@ -187,6 +187,31 @@ def epipolar_lines(
     return (lines / torch.linalg.vector_norm(lines[..., :2], dim=-1, keepdim=True)).float()
 
 
+def near_any_cell(lines: Float32[Tensor, "queries key_frames 3"], grid: CellGrid) -> Bool[Tensor, "queries key_frames"]:
+    """Tell which lines have a cell of their frame in their band, without testing all of them.
+
+    In every column (for steep lines: row) no cell is nearer than one of the two that the line passes between. The
+    arithmetic is that of the mask, so that both agree to the last bit.
+    """
+    a, b, c = lines[..., None].unbind(dim=-2)
+    steep = a.abs() > b.abs()
+    numbers = torch.arange(max(grid.rows, grid.columns), dtype=torch.float32, device=lines.device)
+    first = grid.downsample / 2 - 0.5
+    last_along, last_across = (
+        torch.where(steep, float(one - 1), float(other - 1))
+        for one, other in ((grid.rows, grid.columns), (grid.columns, grid.rows))
+    )
+    along = numbers.minimum(last_along) * grid.downsample + first
+    run, rise = torch.where(steep, b, a), torch.where(steep, a, b)
+    below = ((-(run * along + c) / rise - first) / grid.downsample).floor()
+    found = torch.zeros(lines.shape[:2], dtype=torch.bool, device=lines.device)
+    for place in (below, below + 1):
+        across = place.clamp_min(0).minimum(last_across) * grid.downsample + first
+        x, y = torch.where(steep, across, along), torch.where(steep, along, across)
+        found |= ((a * x + (b * y + c)).abs() < grid.half_width).any(dim=-1)
+    return found
+
+
 def epipolar_mask(
     relative_poses: Float[Tensor, "batch frames 4 4"],
     intrinsics_pixels: Float[Tensor, "batch frames 4"],

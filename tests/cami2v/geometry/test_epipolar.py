@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cami2v.geometry import epipolar
 from cami2v.geometry.cameras import intrinsic_matrix, invert_pose
-from cami2v.geometry.epipolar import EpipolarOptions, epipolar_mask, fundamental_matrices
+from cami2v.geometry.epipolar import CellGrid, EpipolarOptions, epipolar_mask, fundamental_matrices
 from cami2v.trajectories.presets import preset
 
 HEIGHT, WIDTH, DOWNSAMPLE, FRAMES = 32, 48, 8, 3
@@ -113,6 +113,22 @@ def test_options() -> None:
     assert torch.equal(blocks[1][same], torch.eye(CELLS, dtype=torch.bool).expand(FRAMES, CELLS, CELLS))
     assert blocks[2][same].all()
     assert torch.equal(blocks[3], blocks[2])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (5, 16), (16, 5), (1, 7), (1, 1)])
+@pytest.mark.parametrize("downsample", [8, 5])
+def test_lines_without_a_cell_are_found_from_the_cells_beside_them(rows: int, columns: int, downsample: int) -> None:
+    grid = CellGrid(frames=1, height=rows * downsample, width=columns * downsample, downsample=downsample)
+    generator = torch.Generator().manual_seed(rows * columns)
+    angle = torch.cat([torch.arange(-4, 5) * math.pi / 4, 2 * math.pi * torch.rand(3000, generator=generator)])
+    # Some of them pass just outside, at the edge of the band.
+    reach = math.hypot(grid.width, grid.height)
+    offset = reach * (torch.rand(angle.shape, generator=generator) * 2 - 1)
+    lines = torch.stack([angle.cos(), angle.sin(), -offset], dim=-1)[:, None]
+    lines[7] = float("nan")
+    expected = epipolar._near_lines(lines, grid).any(dim=-1)
+    assert torch.equal(epipolar.near_any_cell(lines, grid), expected)
+    assert 0.1 < expected.float().mean() < 0.9
 
 
 def test_too_small_an_image_is_refused() -> None:
