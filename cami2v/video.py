@@ -74,11 +74,11 @@ def probe(video: Path | str | bytes) -> VideoInfo:
             container.seek(0)
             first = next(container.decode(stream))
             rate = stream.average_rate or stream.guessed_rate
+            aspect = float(stream.sample_aspect_ratio or 1)
     except (av.FFmpegError, StopIteration) as error:
         raise ValueError(f"{name}: not a readable video ({_reason(error)})") from error
     rotation = -first.rotation % 360
     turned = rotation in (90, 270)
-    aspect = float(stream.sample_aspect_ratio or 1)
     return VideoInfo(
         frames=len(times),
         height=first.width if turned else first.height,
@@ -323,7 +323,8 @@ def _video_stream(container: av.container.InputContainer, name: str) -> av.Video
 
 def _time_base(stream: av.VideoStream) -> Fraction:
     assert stream.time_base is not None, "FFmpeg sets it for every demuxed stream"
-    return stream.time_base
+    # PyAV 19 has a number type of its own here.
+    return Fraction(stream.time_base.numerator, stream.time_base.denominator)
 
 
 def _checked_indices(indices: Sequence[int], count: int, name: str) -> list[int]:

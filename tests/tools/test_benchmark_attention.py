@@ -46,7 +46,7 @@ def test_a_page_holds_no_path_of_the_machine(tmp_path: Path, monkeypatch: pytest
     """The command is in it, what it names is not; and the picture lies beside it."""
     monkeypatch.setattr(benchmark, "PAGES", tmp_path / "pages")
     found = benchmark.Report(name="growth", tables=[], numbers={}, figures={"Growth": b"png"})
-    monkeypatch.setitem(benchmark.MEASURE, "growth", lambda options: found)
+    monkeypatch.setitem(benchmark.MEASURE, "growth", lambda options: iter([found]))
     file = tmp_path / "found.json"
     arguments = ["growth", "--json", str(file), f"--folder={tmp_path}", "--rounds", "1", "--page"]
     assert benchmark.main(arguments) == 0
@@ -58,7 +58,8 @@ def test_a_page_holds_no_path_of_the_machine(tmp_path: Path, monkeypatch: pytest
     assert f"![Growth]({picture})" in text
     assert (page.parent / picture).read_bytes() == b"png"
     assert json.loads(file.read_text())["growth"]["benchmark"] == "growth"
-    assert page.with_suffix(".json").read_text() == file.read_text()
+    stored = json.loads(page.with_suffix(".json").read_text())["growth"]
+    assert json.loads(file.read_text())["growth"].items() <= stored.items()
 
 
 def cost(layer: Layer, power: int) -> Cost:
