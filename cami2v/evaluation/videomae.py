@@ -105,6 +105,8 @@ def load_videomae(weights: Path, shape: VideoMAEShape = GIANT) -> VideoMAEDetect
         network.positions = VideoMAEDetector(shape=_without_layers(shape)).positions
     state = _renamed(archive, shape)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    # Keys have no bias, released or here; some versions of transformers hold one, of zeros.
+    state |= {name: torch.zeros(size) for name, size in expected.items() if name.endswith(".key.bias")}
     wrong = [name for name, value in state.items() if expected.get(name) != tuple(value.shape)]
     lacking = sorted(expected.keys() - state.keys())
     if wrong or lacking:
