@@ -46,11 +46,12 @@ def chromium_page(*, width: int = 1300, height: int = 900) -> Iterator[tuple[Pag
 
 def wait_until(page: Page, expression: str) -> None:
     """Wait for a value that is true; `wait_for_function` evaluates text in the page, which its policy forbids."""
-    for _ in range(400):
+    # Long: on a busy machine a page has waited for more than 20 s for its turn.
+    for _ in range(1800):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
-    pytest.fail(f"after 20 s still not: {expression}")
+    pytest.fail(f"after 90 s still not: {expression}; the page says: {page.inner_text('body')[-1500:]}")
 
 
 def canvas_pixels(page: Page, selector: str) -> np.ndarray:

@@ -63,10 +63,10 @@ def scene(page: Page) -> str:
 
 def scene_frame(page: Page) -> Frame:
     """Return the drawing of the path once its script runs."""
-    for _ in range(400):
+    for _ in range(1800):
         element = page.locator("#preview iframe").element_handle()
         frame = None if element is None else element.content_frame()
         if frame is not None and frame.evaluate("window.cami2vTrajectory !== undefined"):
             return frame
         page.wait_for_timeout(50)
-    pytest.fail("after 20 s the path is not drawn")
+    pytest.fail("after 90 s the path is not drawn")
